@@ -1,0 +1,3 @@
+//! The command line: wires the rooms together and knows nothing of their insides.
+
+fn main() {}
