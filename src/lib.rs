@@ -5,5 +5,9 @@
 //! `source`, `state`, `commands`, `exec` and `server`. `main.rs` wires them.
 //! ARCHITECTURE.md walks through them.
 
+pub mod alloc;
+pub mod clock;
 pub mod config;
+pub mod keyspace;
+pub mod protocol;
 pub mod source;

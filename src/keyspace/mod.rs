@@ -1,0 +1,18 @@
+//! The keyspace: keys, TTLs and their memory, in shards that are locked one by one. Knows bytes and time as it is
+//! handed; no commands, replies, sockets or databases.
+
+mod access;
+mod entry;
+mod shard;
+mod stripes;
+mod sweep;
+mod table;
+mod view;
+
+pub use access::Access;
+pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
+pub use shard::{Counts, Shard, Ttl};
+pub use stripes::{Keyspace, ShardGuard};
+pub use sweep::{Sweep, Swept};
+pub use table::{CURSOR_BITS, Hash, Place, Table};
+pub use view::{Key, View};

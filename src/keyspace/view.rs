@@ -1,0 +1,161 @@
+//! What a command may reach while the shards of its keys are locked: its own keys, by their position among the
+//! command's keys. It must not know locks, commands or replies.
+
+use super::access::Access;
+use super::entry::{Entry, NewValue, Value};
+use super::shard::{Shard, Ttl};
+use super::table::{Hash, Place};
+
+/// A key of the running command.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The key.
+    pub bytes: &'a [u8],
+    /// Its hash.
+    pub hash: Hash,
+    /// Index of its shard among the view's shards.
+    pub shard: usize,
+}
+
+/// The keys of a command, in the database of its connection, with their shards locked.
+pub struct View<'v, 's> {
+    shards: &'v mut [&'s mut Shard],
+    keys: &'v [Key<'v>],
+    db: usize,
+    now: i64,
+    access: Access,
+    missed: bool,
+}
+
+impl<'v, 's> View<'v, 's> {
+    /// A view of `keys` in database `db` at `now` (ms).
+    #[inline]
+    pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
+        Self { shards, keys, db, now, access, missed: false }
+    }
+
+    /// The same keys in another database.
+    pub fn in_db(&mut self, db: usize) -> View<'_, 's> {
+        View { shards: self.shards, keys: self.keys, db, now: self.now, access: self.access, missed: false }
+    }
+
+    /// The command's keys.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True for a command without keys.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The bytes of a key.
+    #[inline]
+    pub fn key(&self, key: usize) -> &'v [u8] {
+        self.keys[key].bytes
+    }
+
+    /// The connection's database.
+    pub fn db(&self) -> usize {
+        self.db
+    }
+
+    /// The time of the command, in ms since the epoch.
+    #[inline]
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// How accesses are noted.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The locked shards: all of them for a command that takes the whole keyspace.
+    pub fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.shards.iter_mut().map(|shard| &mut **shard)
+    }
+
+    /// Reads a key as a reading command does: counts a hit or miss, and the access.
+    #[inline]
+    pub fn read(&mut self, key: usize) -> Option<Value<'_>> {
+        let key = &self.keys[key];
+        let entry = self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, self.access);
+        self.missed |= entry.is_none();
+        entry.map(|entry| entry.value())
+    }
+
+    /// True if [`View::read`] did not find a key.
+    #[inline]
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// Looks at a key as TTL and TYPE do: counts a hit or miss, but no access.
+    pub fn peek(&mut self, key: usize) -> Option<Entry<'_>> {
+        let clock = Access::Untouched { clock: 0 };
+        let key = &self.keys[key];
+        self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, clock)
+    }
+
+    /// Finds a key to write to it; counts nothing.
+    #[inline]
+    pub fn find(&mut self, key: usize) -> Option<Place> {
+        let key = &self.keys[key];
+        self.shards[key.shard].find(self.db, key.hash, key.bytes, self.now)
+    }
+
+    /// The entry of a key that [`View::find`] found.
+    #[inline]
+    pub fn entry(&self, key: usize, place: Place) -> Entry<'_> {
+        self.shards[self.keys[key].shard].entry(self.db, place)
+    }
+
+    /// Notes an access to a key that was found.
+    pub fn touch(&mut self, key: usize, place: Place) {
+        self.shards[self.keys[key].shard].touch(self.db, place, self.access);
+    }
+
+    /// Stores a value, whether or not the key is there.
+    #[inline]
+    pub fn set(&mut self, key: usize, value: NewValue<'_>, ttl: Ttl) {
+        let key = &self.keys[key];
+        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.now, self.access);
+    }
+
+    /// Replaces the value of a key that was found.
+    #[inline]
+    pub fn replace(&mut self, key: usize, place: Place, value: NewValue<'_>, ttl: Ttl) {
+        let key = &self.keys[key];
+        self.shards[key.shard].replace(self.db, key.hash, place, value, ttl, self.access);
+    }
+
+    /// Adds a key that was not found.
+    #[inline]
+    pub fn add(&mut self, key: usize, value: NewValue<'_>, expire_at: Option<i64>) {
+        let key = &self.keys[key];
+        self.shards[key.shard].add(self.db, key.hash, key.bytes, value, expire_at, self.access);
+    }
+
+    /// Takes a large string out of a key that was found, to be put back changed with [`View::replace`].
+    pub fn take_shared(&mut self, key: usize, place: Place) -> Option<bytes::Bytes> {
+        self.shards[self.keys[key].shard].take_shared(self.db, place)
+    }
+
+    /// Sets or removes the TTL of a key that was found.
+    pub fn set_expire(&mut self, key: usize, place: Place, expire_at: Option<i64>) {
+        let key = &self.keys[key];
+        self.shards[key.shard].set_expire(self.db, key.hash, place, expire_at);
+    }
+
+    /// Removes a key; true if it was there.
+    #[inline]
+    pub fn remove(&mut self, key: usize) -> bool {
+        let key = &self.keys[key];
+        let shard = &mut self.shards[key.shard];
+        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else { return false };
+        shard.remove(self.db, key.hash, place);
+        true
+    }
+}
