@@ -38,6 +38,11 @@ impl Access {
         Self::Lru { clock: (now / 1000) as u32 % LRU_WRAP }
     }
 
+    /// Nothing noted, at `now` (ms).
+    pub fn untouched(now: i64) -> Self {
+        Self::Untouched { clock: (now / 1000) as u32 % LRU_WRAP }
+    }
+
     /// LFU at `now` (ms).
     pub fn lfu(now: i64, log_factor: u32, decay: u32, random: u32) -> Self {
         Self::Lfu { minutes: (now / 60_000) as u32 & 0xffff, log_factor, decay, random }

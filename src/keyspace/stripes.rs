@@ -32,7 +32,8 @@ impl Keyspace {
         let count = (workers * SHARDS_PER_WORKER).next_power_of_two().min(MAX_SHARDS);
         let shard_bits = count.trailing_zeros();
         let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_random());
-        let shards = (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, shard_bits, hasher.clone())))).collect();
+        let shards =
+            (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, shard_bits, hasher.clone())))).collect();
         Self { shards, shard_bits, hasher, databases }
     }
 

@@ -34,6 +34,11 @@ pub struct Output {
 pub struct Mark(usize, usize);
 
 impl Output {
+    /// Nothing.
+    pub const fn new() -> Self {
+        Self { bytes: Vec::new(), shared: VecDeque::new(), shared_len: 0 }
+    }
+
     /// Bytes waiting.
     #[inline]
     pub fn len(&self) -> usize {
