@@ -3,6 +3,7 @@
 
 mod access;
 mod entry;
+mod lease;
 mod shard;
 mod stripes;
 mod sweep;
@@ -11,6 +12,7 @@ mod view;
 
 pub use access::Access;
 pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
+pub use lease::Lease;
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};
