@@ -12,7 +12,7 @@ mod view;
 
 pub use access::Access;
 pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
-pub use lease::Lease;
+pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};
