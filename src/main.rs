@@ -18,7 +18,12 @@ fn main() {
             _ => {}
         }
     }
-    let state = Arc::new(State::new(ConfigHandle::new(config), workers, cenote::clock::now_ms()));
+    let state = Arc::new(State::new(
+        ConfigHandle::new(config),
+        cenote::source::Sources::default(),
+        workers,
+        cenote::clock::now_ms(),
+    ));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(cenote::server::serve(state)).unwrap();
 }

@@ -11,7 +11,7 @@ mod table;
 mod view;
 
 pub use access::Access;
-pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
+pub use entry::{Entry, NewValue, Slot, Value};
 pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{Keyspace, ShardGuard};

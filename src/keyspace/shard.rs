@@ -106,14 +106,14 @@ impl Shard {
         hash: Hash,
         key: &[u8],
         value: NewValue<'_>,
-        expire_at: Option<i64>,
+        ttl: Ttl,
         now: i64,
         access: Access,
     ) -> bool {
         if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
             return false;
         }
-        self.add(db, hash, key, value, expire_at, access);
+        self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access);
         true
     }
 

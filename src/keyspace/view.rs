@@ -69,6 +69,11 @@ impl<'v, 's> View<'v, 's> {
         self.keys[key].bytes
     }
 
+    /// The hash of a key.
+    pub fn hash(&self, key: usize) -> Hash {
+        self.keys[key].hash
+    }
+
     /// The connection's database.
     pub fn db(&self) -> usize {
         self.db
@@ -115,6 +120,16 @@ impl<'v, 's> View<'v, 's> {
     pub fn with_loaded(mut self, loaded: &'v [Option<Bytes>]) -> Self {
         self.loaded = loaded;
         self
+    }
+
+    /// True after a load.
+    pub fn is_filled(&self) -> bool {
+        !self.loaded.is_empty()
+    }
+
+    /// True if a key was looked for by a load, and was not found.
+    pub fn was_absent(&self, key: usize) -> bool {
+        self.loaded.get(key).is_some_and(Option::is_none)
     }
 
     /// True if a key is neither there nor known to be nowhere.

@@ -9,6 +9,7 @@ pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
+use crate::source::Sources;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -18,6 +19,8 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives in force.
     pub config: ConfigHandle,
+    /// Where missing keys come from.
+    pub sources: Sources,
     /// The connections.
     pub clients: Clients,
     /// Counters, one set per worker.
@@ -40,7 +43,7 @@ pub struct State {
 
 impl State {
     /// A server without connections.
-    pub fn new(config: ConfigHandle, workers: usize, now: i64) -> Self {
+    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, now: i64) -> Self {
         let seed = |bytes: &mut [u8]| {
             // Without the system's randomness the time has to do.
             if getrandom::fill(bytes).is_err() {
@@ -55,6 +58,7 @@ impl State {
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
+            sources,
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             started_at: now,
