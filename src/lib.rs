@@ -6,4 +6,5 @@
 //! ARCHITECTURE.md walks through them.
 
 pub mod config;
+pub mod glob;
 pub mod source;
