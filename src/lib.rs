@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod exec;
+pub mod glob;
 pub mod keyspace;
 pub mod protocol;
 pub mod server;

@@ -35,7 +35,16 @@ impl LoadError {
         "ERR x".into()
     }
 }
+pub fn run_check(_file: &std::path::Path, _url: Option<&str>, _out: &mut dyn std::io::Write) -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
 impl Sources {
+    pub fn open(_file: &str) -> Result<Self, Vec<String>> {
+        Ok(Self)
+    }
+    pub fn describe(&self) -> Vec<String> {
+        Vec::new()
+    }
     pub fn has_routes(&self) -> bool {
         true
     }

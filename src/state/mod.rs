@@ -10,6 +10,7 @@ pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -25,6 +26,8 @@ pub struct State {
     pub clients: Clients,
     /// Counters, one set per worker.
     pub workers: Vec<Arc<WorkerStats>>,
+    /// The redis.conf of the command line: CONFIG REWRITE writes it.
+    pub config_file: Option<PathBuf>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -43,7 +46,7 @@ pub struct State {
 
 impl State {
     /// A server without connections.
-    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, now: i64) -> Self {
+    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
         let seed = |bytes: &mut [u8]| {
             // Without the system's randomness the time has to do.
             if getrandom::fill(bytes).is_err() {
@@ -61,6 +64,7 @@ impl State {
             sources,
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            config_file,
             started_at: now,
             run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             stopping: AtomicBool::new(false),
