@@ -125,6 +125,8 @@ pub enum Special {
     ReplicaOf,
     /// A host name.
     Hostname,
+    /// `cluster-announce-human-nodename`.
+    NodeName,
     /// `proc-title-template`.
     TitleTemplate,
     /// An IPv4 address or nothing.
@@ -144,6 +146,7 @@ impl Kind {
                     | Special::Dir
                     | Special::FileName
                     | Special::Hostname
+                    | Special::NodeName
                     | Special::TitleTemplate
                     | Special::Ipv4
                     | Special::Ipv6
@@ -177,6 +180,7 @@ impl fmt::Display for Kind {
                 Special::FileName => "a file name without a directory",
                 Special::ReplicaOf => "a host and a port, or no one",
                 Special::Hostname => "a host name",
+                Special::NodeName => "a name of letters, digits and -._=,/",
                 Special::TitleTemplate => "a template of {title}, {listen-addr}, {server-mode} …",
                 Special::Ipv4 => "an IPv4 address",
                 Special::Ipv6 => "an IPv6 address",

@@ -77,7 +77,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("cluster-announce-client-port", 0, 65535, "0"),
     int("cluster-announce-client-tls-port", 0, 65535, "0"),
     special("cluster-announce-hostname", Special::Hostname, ""),
-    text("cluster-announce-human-nodename", ""),
+    special("cluster-announce-human-nodename", Special::NodeName, ""),
     text("cluster-announce-ip", ""),
     int("cluster-announce-port", 0, 65535, "0"),
     int("cluster-announce-tls-port", 0, 65535, "0"),

@@ -107,7 +107,10 @@ fn one_word(special: Special, word: &str) -> Result<String, Text> {
         Special::Hostname if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') => {
             Err("Hostnames may only contain alphanumeric characters, hyphens or dots")
         }
-        Special::TitleTemplate if !good_template(word) => {
+        Special::NodeName if word.contains(|c: char| "!#$%&()*+:;<>?@[]^{|}~".contains(c)) => {
+            Err("Announced human node name contained invalid character")
+        }
+        Special::TitleTemplate if word.is_empty() || !good_template(word) => {
             Err("template format is invalid or contains unknown variables")
         }
         Special::Ipv4 if !word.is_empty() && word.parse::<Ipv4Addr>().is_err() => Err("Invalid IPv4 address"),
@@ -219,7 +222,6 @@ fn flags(allowed: &Words, words: &[&str]) -> Result<String, Text> {
 }
 
 fn save(words: &[&str]) -> Result<String, Text> {
-    // `save ""` in a file, several words one of which is empty.
     let bad = "Invalid save parameters";
     if !words.len().is_multiple_of(2) {
         return Err(bad.into());
@@ -554,6 +556,8 @@ mod tests {
         refused("replicaof", "a b", "Invalid master port");
         ok("proc-title-template", "it's {title}", "it's {title}");
         assert!(parsed("proc-title-template", "{nosuch}").is_err());
+        assert!(parsed("proc-title-template", "").is_err());
+        assert!(parsed("cluster-announce-human-nodename", "5%").is_err());
         assert!(parsed("proc-title-template", "{title").is_err());
         assert!(parsed("cluster-announce-hostname", "a b").is_err());
         assert!(parsed("cluster-announce-client-ipv4", "1.2.3").is_err());
