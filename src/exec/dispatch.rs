@@ -5,7 +5,7 @@
 use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
-use crate::config::Config;
+use crate::config::{Config, MaxmemoryPolicy};
 use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
@@ -117,8 +117,19 @@ impl Dispatch<'_> {
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
-    fn access(&self, now: i64) -> Access {
-        if self.client.info.no_touch.load(Ordering::Relaxed) { Access::untouched(now) } else { Access::lru(now) }
+    fn access(&self, batch: &Batch<'_>) -> Access {
+        let now = batch.now;
+        if self.client.info.no_touch.load(Ordering::Relaxed) {
+            return Access::untouched(now);
+        }
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+                // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
+                let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                Access::lfu(now, self.config.lfu_log_factor, self.config.lfu_decay_time, random)
+            }
+            _ => Access::lru(now),
+        }
     }
 
     /// Runs as many of the requests from `from` on as are data commands whose keys are found without trouble, up
@@ -155,7 +166,7 @@ impl Dispatch<'_> {
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
         }
-        let access = self.access(batch.now);
+        let access = self.access(batch);
         let version = self.client.version;
         let (mut ran, mut after) = (planned.len(), None);
         for (index, plan) in planned.iter().enumerate() {
@@ -258,7 +269,7 @@ impl Dispatch<'_> {
             key.shard = order.binary_search(&key.shard).unwrap_or_default();
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
-        let access = self.access(batch.now);
+        let access = self.access(batch);
         let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
         let loaded = match self.filled.take() {
             Some(Err(line)) => {
