@@ -3,12 +3,17 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod client;
+mod client_list;
 mod connection;
+mod monitor;
 mod registry;
 mod spec;
 mod string;
 
 pub use args::Args;
+pub use connection::REDIS_VERSION;
+pub use monitor::{feed_monitors, is_secret};
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
@@ -17,7 +22,7 @@ use crate::protocol::Reply;
 use crate::state::{Client, State};
 use std::time::Duration;
 
-const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[client::COMMANDS, connection::COMMANDS, monitor::COMMANDS, string::COMMANDS];
 
 /// What a handler leaves to be done.
 #[derive(Debug)]
