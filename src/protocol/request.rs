@@ -39,7 +39,7 @@ pub struct Limits {
 }
 
 /// Arguments of one command, at most.
-const MAX_ARGS: i64 = 1024 * 1024;
+const MAX_ARGS: i64 = i32::MAX as i64;
 /// Bytes of an inline command, or of a length line, at most.
 pub const MAX_INLINE: usize = 64 * 1024;
 const MAX_ARGS_UNAUTHENTICATED: i64 = 10;
