@@ -90,7 +90,8 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let workers = if config.workers == 0 { cores } else { config.workers as usize };
     announce(config, &sources, workers);
     let now = cenote::clock::now_ms();
-    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, loaded.file, now));
+    let rows = cenote::commands::registry().rows();
+    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, rows, loaded.file, now));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -64,7 +64,7 @@ pub struct ClientInfo {
     pub db: AtomicU32,
     /// 2 or 3.
     pub resp: AtomicU8,
-    /// [`crate::commands::Command::id`] + 1 of the last command; 0 before the first.
+    /// The last command's place among all rows of the table, plus 1; 0 before the first.
     pub last_command: AtomicU32,
     /// Bytes received that are not run yet.
     pub query_bytes: AtomicUsize,

@@ -45,8 +45,15 @@ pub struct State {
 }
 
 impl State {
-    /// A server without connections.
-    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
+    /// A server without connections, for a command table of so many rows.
+    pub fn new(
+        config: ConfigHandle,
+        sources: Sources,
+        workers: usize,
+        command_rows: usize,
+        config_file: Option<PathBuf>,
+        now: i64,
+    ) -> Self {
         let seed = |bytes: &mut [u8]| {
             // Without the system's randomness the time has to do.
             if getrandom::fill(bytes).is_err() {
@@ -63,7 +70,7 @@ impl State {
             config,
             sources,
             clients: Clients::default(),
-            workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
             started_at: now,
             run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
