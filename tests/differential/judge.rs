@@ -50,20 +50,21 @@ pub(super) fn fault(rule: Rule, note: Option<Note>, tested: &Outcome, oracles: &
 
 /// The oracles whose replies count: those that know the command, and of these the newer ones.
 fn counting(oracles: &[(Oracle, Outcome)]) -> Vec<&(Oracle, Outcome)> {
-    let known: Vec<_> = oracles.iter().filter(|(_, outcome)| !is_unknown(outcome)).collect();
-    if known.is_empty() {
-        return oracles.iter().filter(|(oracle, _)| *oracle != Oracle::Redis7).collect();
-    }
+    let one_knows =
+        oracles.iter().any(|(_, outcome)| !error_starts(outcome, &[UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, "noauth"]));
+    let unknown = |outcome| one_knows && error_starts(outcome, &[UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND]);
+    let known: Vec<_> = oracles.iter().filter(|(_, outcome)| !unknown(outcome)).collect();
     let newer: Vec<_> = known.iter().copied().filter(|(oracle, _)| *oracle != Oracle::Redis7).collect();
     if newer.is_empty() { known } else { newer }
 }
 
-fn is_unknown(outcome: &Outcome) -> bool {
-    let Ok(Some(Reply { value: Value::Error(text), .. })) = outcome else {
-        return false;
-    };
+const UNKNOWN_COMMAND: &str = "err unknown command '";
+const UNKNOWN_SUBCOMMAND: &str = "err unknown subcommand '";
+
+fn error_starts(outcome: &Outcome, starts: &[&str]) -> bool {
+    let Ok(Some(Reply { value: Value::Error(text), .. })) = outcome else { return false };
     let text = text.to_lowercase();
-    text.starts_with("err unknown command") || text.starts_with("err unknown subcommand")
+    starts.iter().any(|start| text.starts_with(start))
 }
 
 fn agree(rule: Rule, a: &Outcome, b: &Outcome) -> bool {
@@ -103,7 +104,11 @@ fn near(tolerance: f64, a: &Value, b: &Value) -> bool {
 }
 
 fn missing_fields(tested: &Outcome, oracles: &[(Oracle, Outcome)]) -> Option<String> {
-    let shared = counting(oracles).into_iter().map(|(_, outcome)| field_names(outcome));
+    let counting = counting(oracles);
+    if !counting.iter().any(|(_, outcome)| agree(Rule::Kind, tested, outcome)) {
+        return Some("must be of the same kind".to_owned());
+    }
+    let shared = counting.into_iter().map(|(_, outcome)| field_names(outcome));
     let shared = shared.reduce(|a, b| a.intersection(&b).cloned().collect()).unwrap_or_default();
     let missing: Vec<_> = shared.difference(&field_names(tested)).cloned().collect();
     (!missing.is_empty()).then(|| format!("lacks the fields {}", missing.join(", ")))
