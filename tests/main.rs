@@ -8,4 +8,5 @@
 //! a real server there must pass too, which is how the tests themselves are tested.
 
 mod differential;
+mod protocol;
 mod support;
