@@ -212,6 +212,10 @@ impl Dispatch<'_> {
                 self.mute(out, mark);
                 return None;
             }
+            Err(Refusal::Http) => {
+                out.clear(usize::MAX);
+                return Some(After::Close);
+            }
             Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
         };
         let outcome = match command.spec.run {
@@ -361,7 +365,11 @@ impl Dispatch<'_> {
 
     /// The guards, in Redis's order.
     fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
-        let Some(command) = commands::find(args) else { return Err(Refusal::Error(unknown_command(args), None)) };
+        let Some(command) = commands::find(args) else {
+            // A browser was made to send a request here: an attack by cross-protocol scripting.
+            let http = args.is(0, "post") || args.is(0, "host:");
+            return Err(if http { Refusal::Http } else { Refusal::Error(unknown_command(args), None) });
+        };
         let spec = command.spec;
         if matches!(spec.run, Run::Container) && args.len() > 1 {
             return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
@@ -397,6 +405,8 @@ enum Refusal {
     Error(Vec<u8>, Option<&'static Command>),
     /// CLIENT PAUSE, until then (ms since the epoch).
     Paused(i64),
+    /// It is HTTP: the connection is closed without a word.
+    Http,
 }
 
 impl Refusal {

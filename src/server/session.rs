@@ -306,7 +306,8 @@ impl Session {
                 return (after, used);
             }
             if let Err(error) = &parsed {
-                Reply::new(&mut shared.output, self.client.version).error(&format!("ERR Protocol error: {error}"));
+                Reply::new(&mut shared.output, self.client.version)
+                    .error_bytes(&[b"ERR ", error.text().as_slice()].concat());
             }
             self.flush(cx, shared, config);
             match parsed {
