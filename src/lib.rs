@@ -1,9 +1,18 @@
 //! Cenote: a Redis-protocol-compatible caching server that fills itself from Postgres.
 //!
 //! The rooms, from the ground up; each may import only from rooms named before it:
-//! plain things (`clock`, `glob`, `config`), then `protocol` and `types`, then `keyspace`,
-//! `source`, `state`, `commands`, `exec` and `server`. `main.rs` wires them.
+//! plain things (`alloc`, `clock`, `glob`, `config`), then `protocol` and `types`, then `keyspace` and
+//! `source`, then `state`, `commands`, `exec` and `server`. `main.rs` wires them.
 //! ARCHITECTURE.md walks through them.
 
+pub mod alloc;
+pub mod clock;
+pub mod commands;
 pub mod config;
+pub mod exec;
+pub mod glob;
+pub mod keyspace;
+pub mod protocol;
+pub mod server;
 pub mod source;
+pub mod state;

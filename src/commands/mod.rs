@@ -1,0 +1,65 @@
+//! The registry: every command is one row and one function, in the file of its family. The rows are read by
+//! dispatch, locking, read-through, COMMAND, the metrics and COMPATIBILITY.md. A handler knows its arguments, its
+//! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
+
+mod args;
+mod connection;
+mod registry;
+mod spec;
+mod string;
+
+pub use args::Args;
+pub use registry::{Command, find, find_sub, registry};
+pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
+
+use crate::keyspace::View;
+use crate::protocol::Reply;
+use crate::state::{Client, State};
+use std::time::Duration;
+
+const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+
+/// What a handler leaves to be done.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The reply is written.
+    Done,
+    /// The reply is written; close the connection when it is sent.
+    Close,
+    /// Nothing is written: suspend this connection for so long, then answer `+OK`.
+    Sleep(Duration),
+    /// The server is to stop.
+    Shutdown,
+}
+
+/// What a command that needs no locked keys may reach.
+pub struct Ctx<'a> {
+    /// The server.
+    pub state: &'a State,
+    /// The connection that asked.
+    pub client: &'a mut Client,
+    /// The time of the command, in ms since the epoch.
+    pub now: i64,
+}
+
+/// Which function runs a command, and on what.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// On its keys, whose shards are locked. Keys of [`Keys::All`]: every shard is.
+    Data(fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    /// On the server and the connection; no shard is locked.
+    Server(fn(&mut Ctx<'_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    /// It only has subcommands.
+    Container,
+}
+
+/// The error of a command that does not understand its arguments.
+pub const SYNTAX_ERROR: &str = "ERR syntax error";
+/// The error of an argument that must be an integer.
+pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// Writes an error and is done.
+pub fn fail(reply: &mut Reply<'_>, text: &str) -> Outcome {
+    reply.error(text);
+    Outcome::Done
+}

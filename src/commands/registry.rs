@@ -1,0 +1,147 @@
+//! Finding a command's row by its name. It must not know what the rows do.
+
+use super::{Args, Spec};
+use std::sync::LazyLock;
+
+/// A row with its place among all rows, and its subcommands.
+pub struct Command {
+    /// The row.
+    pub spec: &'static Spec,
+    /// Index among all rows, for counters.
+    pub id: usize,
+    /// Rows named `this|…`.
+    pub subcommands: Vec<Command>,
+}
+
+impl Command {
+    /// The last part of the name.
+    pub fn short_name(&self) -> &'static str {
+        self.spec.name.rsplit('|').next().unwrap_or(self.spec.name)
+    }
+}
+
+/// All rows.
+pub struct Registry {
+    commands: Vec<Command>,
+    rows: usize,
+    /// Open addressing over a power of two: index into `commands` plus 1.
+    table: Vec<u16>,
+}
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
+
+/// The registry.
+#[inline]
+pub fn registry() -> &'static Registry {
+    &REGISTRY
+}
+
+const TABLE_SIZE: usize = 2048;
+
+#[inline]
+fn slot(name: &[u8]) -> usize {
+    // The first eight bytes in lower case and the length tell nearly all names apart.
+    let mut word = [0u8; 8];
+    let len = name.len().min(8);
+    word[..len].copy_from_slice(&name[..len]);
+    let word = u64::from_le_bytes(word) | 0x2020_2020_2020_2020;
+    let mixed = (word ^ ((name.len() as u64) << 5)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 53) as usize % TABLE_SIZE
+}
+
+impl Registry {
+    fn new() -> Self {
+        let mut rows: Vec<&'static Spec> = super::FAMILIES.iter().flat_map(|family| family.iter()).collect();
+        rows.sort_by_key(|spec| spec.name);
+        let mut commands: Vec<Command> = Vec::new();
+        let mut subcommands = Vec::new();
+        for (id, spec) in rows.iter().enumerate() {
+            let command = Command { spec, id, subcommands: Vec::new() };
+            if spec.name.contains('|') { subcommands.push(command) } else { commands.push(command) }
+        }
+        for sub in subcommands {
+            let container = sub.spec.name.split('|').next().unwrap_or_default();
+            if let Some(parent) = commands.iter_mut().find(|command| command.spec.name == container) {
+                parent.subcommands.push(sub);
+            }
+        }
+        let mut table = vec![0u16; TABLE_SIZE];
+        for (index, command) in commands.iter().enumerate() {
+            let mut at = slot(command.spec.name.as_bytes());
+            while table[at] != 0 {
+                at = (at + 1) % TABLE_SIZE;
+            }
+            table[at] = index as u16 + 1;
+        }
+        Self { commands, rows: rows.len(), table }
+    }
+
+    /// All commands that are not subcommands, by name.
+    pub fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
+    /// Rows, subcommands included: one more than the largest [`Command::id`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// All rows, subcommands behind their containers.
+    pub fn all(&self) -> impl Iterator<Item = &Command> {
+        self.commands.iter().flat_map(|command| std::iter::once(command).chain(&command.subcommands))
+    }
+
+    #[inline]
+    fn find(&self, name: &[u8]) -> Option<&Command> {
+        let mut at = slot(name);
+        loop {
+            let index = self.table[at].checked_sub(1)?;
+            let command = &self.commands[usize::from(index)];
+            if command.spec.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(command);
+            }
+            at = (at + 1) % TABLE_SIZE;
+        }
+    }
+}
+
+/// The command of a name; a container's subcommand where there is a second argument. A container with an unknown
+/// subcommand gives the container.
+#[inline]
+pub fn find(args: &Args<'_>) -> Option<&'static Command> {
+    let command = REGISTRY.find(args.get(0)?)?;
+    if command.subcommands.is_empty() || args.len() < 2 {
+        return Some(command);
+    }
+    Some(command.subcommands.iter().find(|sub| args.is(1, sub.short_name())).unwrap_or(command))
+}
+
+/// The command of a full name (`get`, `config|get`).
+pub fn find_sub(name: &[u8]) -> Option<&'static Command> {
+    let mut parts = name.splitn(2, |byte| *byte == b'|');
+    let command = REGISTRY.find(parts.next()?)?;
+    match parts.next() {
+        None => Some(command),
+        Some(sub) => command.subcommands.iter().find(|s| s.short_name().as_bytes().eq_ignore_ascii_case(sub)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_row_is_found_by_its_name_and_has_a_parent() {
+        let all: Vec<_> = registry().all().collect();
+        let names: BTreeSet<_> = all.iter().map(|command| command.spec.name).collect();
+        assert_eq!(all.len(), registry().rows(), "a subcommand without its container, or a name twice");
+        assert_eq!(names.len(), all.len());
+        for command in all {
+            let found = find_sub(command.spec.name.to_uppercase().as_bytes()).unwrap();
+            assert_eq!(found.id, command.id);
+            assert!(!command.spec.summary.is_empty() && command.spec.arity != 0, "{}", command.spec.name);
+        }
+        assert!(find_sub(b"nosuch").is_none() && find_sub(b"get|nosuch").is_none());
+    }
+}

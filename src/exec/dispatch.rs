@@ -1,0 +1,485 @@
+//! From parsed requests to replies. A batch of requests is cut into groups: the shards of all keys of a group are
+//! locked once, in ascending order, its keys are fetched into the cache together, and its commands run one after
+//! the other. So a pipeline waits for memory once, not once per command. It must not know sockets.
+
+use super::fill::{Fill, Filled};
+use crate::clock;
+use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
+use crate::protocol::{Mark, Output, Reply, Span};
+use crate::state::{Client, ReplyMode, State, WorkerStats};
+use arrayvec::ArrayVec;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A parsed request: its arguments among the batch's spans.
+pub type Request = Range<usize>;
+
+/// Why dispatch stopped.
+#[derive(Debug)]
+pub enum After {
+    /// Everything was run.
+    Done,
+    /// The request at this index closes the connection once its reply is sent.
+    Close,
+    /// The request at this index wants its connection suspended, and then `+OK`.
+    Sleep(usize, Duration),
+    /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
+    Paused(usize, i64),
+    /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
+    Fill(usize, Fill),
+    /// The server is to stop.
+    Shutdown,
+}
+
+/// Commands of a group, at most.
+const GROUP: usize = 16;
+/// Keys of a group, at most.
+const GROUP_KEYS: usize = 32;
+
+/// A connection's way to run commands: everything dispatch needs besides the bytes.
+pub struct Dispatch<'a> {
+    /// The server.
+    pub state: &'a Arc<State>,
+    /// The directives in force for this batch.
+    pub config: &'a Config,
+    /// The worker's counters.
+    pub stats: &'a WorkerStats,
+    /// The connection.
+    pub client: &'a mut Client,
+    /// The worker's list of removed entries; empty between batches.
+    pub garbage: &'a mut Vec<Slot>,
+    /// What was loaded for the first request, which waited for it.
+    pub filled: Option<Filled>,
+}
+
+type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
+
+/// A command of a group: its request, its row and which of the group's keys are its own.
+struct Planned {
+    command: &'static Command,
+    run: DataFn,
+    keys: Range<usize>,
+}
+
+/// The batch being run.
+struct Batch<'a> {
+    buf: &'a [u8],
+    spans: &'a [Span],
+    requests: &'a [Request],
+    /// Clock reading at the end of the last command, in ns.
+    clock: u64,
+    /// The time of the running command, in ms since the epoch.
+    now: i64,
+}
+
+impl<'a> Batch<'a> {
+    #[inline]
+    fn args(&self, index: usize) -> Args<'a> {
+        Args::new(self.buf, &self.spans[self.requests[index].clone()])
+    }
+}
+
+impl Dispatch<'_> {
+    /// Runs `requests` in order, writing the replies to `out`.
+    pub fn run(&mut self, buf: &[u8], spans: &[Span], requests: &[Request], out: &mut Output) -> After {
+        let clock = clock::monotonic_ns();
+        let mut batch = Batch { buf, spans, requests, clock, now: 0 };
+        let mut at = 0;
+        while at < requests.len() {
+            batch.now = clock::wall_ms(batch.clock);
+            let (ran, after) = if self.is_plain() { self.group(&mut batch, at, out) } else { (0, None) };
+            at += ran;
+            if after.is_some() {
+                return after.unwrap_or(After::Done);
+            }
+            if ran == 0 {
+                if let Some(after) = self.single(&mut batch, at, out) {
+                    return after;
+                }
+                at += 1;
+            }
+        }
+        After::Done
+    }
+
+    /// True if no guard but those of the rows can stand in a command's way.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.client.authenticated
+            && self.filled.is_none()
+            && self.client.reply_mode == ReplyMode::On
+            && self.state.monitors.load(Ordering::Relaxed) == 0
+            && self.state.paused_until.load(Ordering::Relaxed) == 0
+            && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
+    }
+
+    fn access(&self, batch: &Batch<'_>) -> Access {
+        let now = batch.now;
+        if self.client.info.no_touch.load(Ordering::Relaxed) {
+            return Access::untouched(now);
+        }
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+                // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
+                let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                Access::lfu(now, self.config.lfu_log_factor, self.config.lfu_decay_time, random)
+            }
+            _ => Access::lru(now),
+        }
+    }
+
+    /// Runs as many of the requests from `from` on as are data commands whose keys are found without trouble, up
+    /// to the size of a group. Returns how many, and what the next one waits for.
+    fn group(&mut self, batch: &mut Batch<'_>, from: usize, out: &mut Output) -> (usize, Option<After>) {
+        let state = self.state;
+        let keyspace = &state.keyspace;
+        let has_routes = state.sources.has_routes();
+        let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
+        let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
+        let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
+        for index in from..batch.requests.len().min(from + GROUP) {
+            let args = batch.args(index);
+            let Some(plan) = plan(&args, &mut keys, has_routes, |key| keyspace.hash(key)) else { break };
+            for key in &mut keys[plan.keys.clone()] {
+                key.shard = keyspace.shard_of(key.hash);
+                insert_sorted(&mut order, key.shard as u16);
+            }
+            planned.push(plan);
+        }
+        if planned.is_empty() {
+            return (0, None);
+        }
+        let mut guards: ArrayVec<ShardGuard<'_>, GROUP_KEYS> = ArrayVec::new();
+        for &shard in &order {
+            guards.push(keyspace.lock(usize::from(shard)));
+        }
+        let mut shards: ArrayVec<&mut Shard, GROUP_KEYS> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        for key in &mut keys {
+            key.shard = order.binary_search(&(key.shard as u16)).unwrap_or_default();
+        }
+        let db = self.client.db();
+        if keys.len() > 1 {
+            keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
+            keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
+        }
+        let access = self.access(batch);
+        let version = self.client.version;
+        let (mut ran, mut after) = (planned.len(), None);
+        for (index, plan) in planned.iter().enumerate() {
+            let args = batch.args(from + index);
+            let mark = out.mark();
+            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access);
+            (plan.run)(&mut view, &args, &mut Reply::new(out, version));
+            if has_routes
+                && view.missed()
+                && plan.command.spec.fill == commands::Fill::Read
+                && let Some(fill) = Fill::begin(state, &mut view)
+            {
+                out.truncate(mark);
+                (ran, after) = (index, Some(After::Fill(from + index, fill)));
+                break;
+            }
+            self.record(batch, plan.command, &args, out, mark);
+        }
+        for shard in &mut shards {
+            self.garbage.append(&mut shard.garbage);
+        }
+        drop(shards);
+        drop(guards);
+        self.garbage.clear();
+        (ran, after)
+    }
+
+    /// Runs one request with all guards in Redis's order.
+    fn single(&mut self, batch: &mut Batch<'_>, index: usize, out: &mut Output) -> Option<After> {
+        let args = batch.args(index);
+        if args.is_empty() {
+            return None;
+        }
+        let mark = out.mark();
+        let command = match self.admit(&args, batch.now) {
+            Ok(command) => command,
+            Err(Refusal::Error(text, command)) => {
+                Reply::new(out, self.client.version).error_bytes(&text);
+                self.stats.errors.add(1);
+                if let Some(command) = command {
+                    self.stats.commands[command.id].rejected.add(1);
+                }
+                self.mute(out, mark);
+                return None;
+            }
+            Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
+        };
+        let outcome = match command.spec.run {
+            Run::Server(run) => {
+                let version = self.client.version;
+                let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
+                run(&mut ctx, &args, &mut Reply::new(out, version))
+            }
+            Run::Data(run) => match self.run_locked(batch, command, run, &args, out) {
+                Ok(outcome) => outcome,
+                Err(fill) => {
+                    out.truncate(mark);
+                    return Some(After::Fill(index, fill));
+                }
+            },
+            Run::Container => Outcome::Done,
+        };
+        self.record(batch, command, &args, out, mark);
+        self.mute(out, mark);
+        match outcome {
+            Outcome::Done => None,
+            Outcome::Close => Some(After::Close),
+            Outcome::Sleep(duration) => Some(After::Sleep(index, duration)),
+            Outcome::Shutdown => Some(After::Shutdown),
+        }
+    }
+
+    /// Runs a data command by itself: any number of keys, or all shards.
+    fn run_locked(
+        &mut self,
+        batch: &Batch<'_>,
+        command: &Command,
+        run: DataFn,
+        args: &Args<'_>,
+        out: &mut Output,
+    ) -> Result<Outcome, Fill> {
+        let keyspace = &self.state.keyspace;
+        let mut keys = Vec::new();
+        let found = command.spec.keys.each(args, |index| {
+            let bytes = args.at(index);
+            let hash = keyspace.hash(bytes);
+            keys.push(Key { bytes, hash, shard: keyspace.shard_of(hash) });
+        });
+        if !found {
+            // The handler sees no keys and says what is wrong with its arguments.
+            keys.clear();
+        }
+        let all = matches!(command.spec.keys, Keys::All);
+        let mut order: Vec<usize> = keys.iter().map(|key| key.shard).collect();
+        order.sort_unstable();
+        order.dedup();
+        let mut guards: Vec<ShardGuard<'_>> =
+            if all { keyspace.lock_all() } else { order.iter().map(|&shard| keyspace.lock(shard)).collect() };
+        for key in &mut keys {
+            key.shard = order.binary_search(&key.shard).unwrap_or_default();
+        }
+        let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        let access = self.access(batch);
+        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
+        let loaded = match self.filled.take() {
+            Some(Err(line)) => {
+                Reply::new(out, self.client.version).error(&line);
+                return Ok(Outcome::Done);
+            }
+            Some(Ok(loaded)) => Some(loaded),
+            None => None,
+        };
+        let outcome = self.run_filled(command, run, view.with_loaded(loaded.as_deref().unwrap_or_default()), args, out);
+        for shard in &mut shards {
+            self.garbage.append(&mut shard.garbage);
+        }
+        drop(shards);
+        drop(guards);
+        self.garbage.clear();
+        outcome
+    }
+
+    /// Runs a data command, unless a key must be loaded first.
+    fn run_filled(
+        &self,
+        command: &Command,
+        run: DataFn,
+        mut view: View<'_, '_>,
+        args: &Args<'_>,
+        out: &mut Output,
+    ) -> Result<Outcome, Fill> {
+        let has_routes = self.state.sources.has_routes();
+        let before = has_routes && fills_before(command, args);
+        // A key that was loaded and is not there any more has changed since: it is loaded again.
+        if before
+            && (0..view.len()).any(|key| !view.was_absent(key))
+            && let Some(fill) = Fill::begin(self.state, &mut view)
+        {
+            return Err(fill);
+        }
+        let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
+        if has_routes
+            && !view.is_filled()
+            && view.missed()
+            && command.spec.fill == commands::Fill::Read
+            && let Some(fill) = Fill::begin(self.state, &mut view)
+        {
+            return Err(fill);
+        }
+        Ok(outcome)
+    }
+
+    /// Counts a command that ran.
+    #[inline]
+    fn record(&mut self, batch: &mut Batch<'_>, command: &Command, args: &Args<'_>, out: &Output, mark: Mark) {
+        let end = clock::monotonic_ns();
+        let ns = end - batch.clock;
+        batch.clock = end;
+        let stats = &self.stats.commands[command.id];
+        stats.record(ns, self.config.latency_tracking);
+        self.stats.processed.add(1);
+        self.client.info.commands.add(1);
+        self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
+        if out.is_error_since(mark) {
+            stats.failed.add(1);
+            self.stats.errors.add(1);
+        }
+        let slower_than = self.config.slowlog_log_slower_than;
+        if slower_than >= 0 && ns / 1000 >= slower_than as u64 {
+            self.slow(command, args, ns);
+        }
+    }
+
+    #[cold]
+    fn slow(&self, _command: &Command, _args: &Args<'_>, _ns: u64) {}
+
+    /// CLIENT REPLY: takes back the reply of a connection that wants none.
+    fn mute(&mut self, out: &mut Output, mark: Mark) {
+        match self.client.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => out.truncate(mark),
+            ReplyMode::SkipNext => {
+                self.client.reply_mode = ReplyMode::Skip;
+                out.truncate(mark);
+            }
+            ReplyMode::Skip => {
+                self.client.reply_mode = ReplyMode::On;
+                out.truncate(mark);
+            }
+        }
+    }
+
+    /// The guards, in Redis's order.
+    fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
+        let Some(command) = commands::find(args) else { return Err(Refusal::Error(unknown_command(args), None)) };
+        let spec = command.spec;
+        if matches!(spec.run, Run::Container) && args.len() > 1 {
+            return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
+        }
+        if !arity_fits(spec.arity, args.len()) {
+            let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
+            return Err(Refusal::error(text, command));
+        }
+        if !self.client.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+            return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
+        }
+        if self.config.maxmemory > 0 && spec.flags.has(Flags::DENYOOM) && crate::alloc::used() > self.config.maxmemory {
+            let text = "OOM command not allowed when used memory > 'maxmemory'.";
+            return Err(Refusal::error(text.into(), command));
+        }
+        let until = self.state.paused_until.load(Ordering::Relaxed);
+        if until > now {
+            let writes_only = self.state.pause_writes_only.load(Ordering::Relaxed);
+            let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+            if writes || !writes_only {
+                return Err(Refusal::Paused(until));
+            }
+        } else if until != 0 {
+            self.state.paused_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
+        Ok(command)
+    }
+}
+
+/// Why a request does not run.
+enum Refusal {
+    /// It is answered with this error; the command counts it, if there is one.
+    Error(Vec<u8>, Option<&'static Command>),
+    /// CLIENT PAUSE, until then (ms since the epoch).
+    Paused(i64),
+}
+
+impl Refusal {
+    fn error(text: String, command: &'static Command) -> Self {
+        Self::Error(text.into_bytes(), Some(command))
+    }
+}
+
+/// Plans a request for a group: None if it is no data command, or something about it needs [`Dispatch::single`].
+#[inline]
+fn plan<'a>(
+    args: &Args<'a>,
+    keys: &mut ArrayVec<Key<'a>, GROUP_KEYS>,
+    has_routes: bool,
+    hash: impl Fn(&[u8]) -> Hash,
+) -> Option<Planned> {
+    let command = commands::find(args)?;
+    let Run::Data(run) = command.spec.run else { return None };
+    if !arity_fits(command.spec.arity, args.len()) || matches!(command.spec.keys, Keys::All) {
+        return None;
+    }
+    if has_routes && fills_before(command, args) {
+        return None;
+    }
+    let first = keys.len();
+    let mut fits = true;
+    let mut add = |index: usize| {
+        let bytes = args.at(index);
+        fits &= keys.try_push(Key { bytes, hash: hash(bytes), shard: 0 }).is_ok();
+    };
+    let found = command.spec.keys.each(args, &mut add);
+    if !fits || !found {
+        keys.truncate(first);
+        return None;
+    }
+    Some(Planned { command, run, keys: first..keys.len() })
+}
+
+/// True if a missing routed key is loaded before the command runs.
+fn fills_before(command: &Command, args: &Args<'_>) -> bool {
+    match command.spec.fill {
+        commands::Fill::Before => true,
+        commands::Fill::BeforeWith(word) => (3..args.len()).any(|index| args.is(index, word)),
+        commands::Fill::No | commands::Fill::Read => false,
+    }
+}
+
+#[inline]
+fn insert_sorted(order: &mut ArrayVec<u16, GROUP_KEYS>, shard: u16) {
+    if let Err(at) = order.binary_search(&shard) {
+        order.insert(at, shard);
+    }
+}
+
+#[inline]
+fn arity_fits(arity: i32, args: usize) -> bool {
+    if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
+}
+
+/// Bytes of a name or of arguments that an error repeats.
+const QUOTED: usize = 128;
+
+fn unknown_command(args: &Args<'_>) -> Vec<u8> {
+    let name = args.at(0);
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend(&name[..name.len().min(QUOTED)]);
+    text.extend(b"', with args beginning with: ");
+    let start = text.len();
+    for arg in args.from(1) {
+        if text.len() - start >= QUOTED {
+            break;
+        }
+        let room = QUOTED - (text.len() - start);
+        text.push(b'\'');
+        text.extend(&arg[..arg.len().min(room)]);
+        text.extend(b"' ");
+    }
+    text
+}
+
+fn unknown_subcommand(container: &str, name: &[u8]) -> Vec<u8> {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend(&name[..name.len().min(QUOTED)]);
+    text.extend(format!("'. Try {} HELP.", container.to_uppercase()).bytes());
+    text
+}

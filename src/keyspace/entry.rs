@@ -1,0 +1,554 @@
+//! One key with its value in one allocation, behind a tagged pointer of 8 bytes. The unsafe code of the
+//! keyspace lives here. It must not know tables, locks or time.
+//!
+//! Layout of the allocation, packed, little-endian:
+//!
+//! ```text
+//! flags 1 | access 3 | expire 0 or 8 | key length 1 or 4 | value length 0, 1 or 4 | key | payload
+//! ```
+//!
+//! The payload is the string's bytes, an `i64`, or a pointer to a boxed [`Bytes`] (strings of
+//! [`SHARE_AT`] bytes or more, which replies take by reference). So a 16-byte key with a 32-byte value takes
+//! 54 bytes, one allocation in the allocator's class of 56; with a TTL 62, in the class of 64.
+//!
+//! A [`Slot`] is the pointer with the 16 hash bits that tell entries of a bucket apart in the upper bits (user
+//! space addresses have 47 or 48) and, in bit 0, whether the entry has a TTL, so that a sweep for expired keys
+//! touches no entry without one.
+#![allow(unsafe_code)]
+
+use crate::alloc::class_size;
+use crate::protocol::SHARE_AT;
+use bytes::Bytes;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::{NonNull, with_exposed_provenance_mut};
+
+const KIND: u8 = 0b11;
+const KIND_INLINE: u8 = 0;
+const KIND_INT: u8 = 1;
+const KIND_SHARED: u8 = 2;
+const HAS_EXPIRE: u8 = 4;
+const RAW: u8 = 8;
+const LONG_KEY: u8 = 16;
+const LONG_VALUE: u8 = 32;
+
+const ALIGN: usize = 8;
+const TAG_SHIFT: u32 = 48;
+const POINTER: u64 = (1 << TAG_SHIFT) - 8;
+const TTL_BIT: u64 = 1;
+/// In the expire field: no TTL.
+const NO_EXPIRE: i64 = 0;
+
+/// A value to store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NewValue<'a> {
+    /// A string, copied.
+    Bytes(&'a [u8]),
+    /// A string that was written to in place: OBJECT ENCODING says `raw`, however short it is.
+    Raw(&'a [u8]),
+    /// An integer.
+    Int(i64),
+    /// A large string, kept by reference.
+    Shared(Bytes),
+}
+
+impl<'a> NewValue<'a> {
+    /// The form a string is best kept in: an integer where it is one in canonical form, shared where it is large.
+    #[inline]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        if bytes.len() <= 20
+            && let Some(value) = crate::protocol::parse_i64(bytes)
+        {
+            return Self::Int(value);
+        }
+        if bytes.len() >= SHARE_AT { Self::Shared(Bytes::copy_from_slice(bytes)) } else { Self::Bytes(bytes) }
+    }
+
+    /// The same for a string that a command has just composed; never an integer.
+    pub fn raw(bytes: &'a [u8]) -> Self {
+        if bytes.len() >= SHARE_AT { Self::Shared(Bytes::copy_from_slice(bytes)) } else { Self::Raw(bytes) }
+    }
+}
+
+/// A value in place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// A string that is no longer than [`SHARE_AT`]; `raw` as OBJECT ENCODING means it.
+    Inline(&'a [u8], bool),
+    /// An integer.
+    Int(i64),
+    /// A large string.
+    Shared(&'a Bytes),
+}
+
+/// The owning 8-byte pointer to an entry, or nothing.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Slot(u64);
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::VACANT
+    }
+}
+
+/// Where the parts of an entry lie.
+struct Parts {
+    flags: u8,
+    key: usize,
+    key_len: usize,
+    payload: usize,
+    payload_len: usize,
+}
+
+impl Slot {
+    /// No entry.
+    pub const VACANT: Self = Self(0);
+
+    /// An entry of `key` with `value`. `expire_at` is in milliseconds since the epoch and positive.
+    pub fn new(tag: u16, key: &[u8], value: NewValue<'_>, expire_at: Option<i64>, access: u32) -> Self {
+        assert!(key.len() < 1 << 32, "keys are shorter than 4 GiB");
+        let (kind, payload_len) = match &value {
+            NewValue::Bytes(bytes) => (KIND_INLINE, bytes.len()),
+            NewValue::Raw(bytes) => (KIND_INLINE | RAW, bytes.len()),
+            NewValue::Int(_) => (KIND_INT, 8),
+            NewValue::Shared(_) => (KIND_SHARED, 8),
+        };
+        assert!(payload_len < 1 << 32, "inline values are shorter than 4 GiB");
+        let mut flags = kind;
+        if expire_at.is_some() {
+            flags |= HAS_EXPIRE;
+        }
+        if key.len() > 255 {
+            flags |= LONG_KEY;
+        }
+        if kind & KIND == KIND_INLINE && payload_len > 255 {
+            flags |= LONG_VALUE;
+        }
+        let key_at = key_offset(flags);
+        let total = key_at + key.len() + payload_len;
+        let layout = entry_layout(total);
+        // SAFETY: the layout is not empty: the header alone has 5 bytes.
+        let Some(base) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let base = base.as_ptr();
+        // SAFETY: all writes lie within the `total` bytes just allocated: the header up to `key_at`, then the
+        // key, then the payload; the sources do not overlap a fresh allocation.
+        unsafe {
+            base.write(flags);
+            write_access(base, access);
+            let mut at = 4;
+            if let Some(expire_at) = expire_at {
+                base.add(at).cast::<i64>().write_unaligned(expire_at);
+                at += 8;
+            }
+            at = write_len(base, at, key.len(), flags & LONG_KEY != 0);
+            if kind & KIND == KIND_INLINE {
+                at = write_len(base, at, payload_len, flags & LONG_VALUE != 0);
+            }
+            debug_assert_eq!(at, key_at);
+            base.add(key_at).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            write_payload(base.add(key_at + key.len()), value);
+        }
+        let address = base.expose_provenance() as u64;
+        assert_eq!(address & !POINTER, 0, "an address of 48 bits, 8-aligned");
+        Self(address | u64::from(tag) << TAG_SHIFT | if expire_at.is_some() { TTL_BIT } else { 0 })
+    }
+
+    /// True without an entry.
+    #[inline]
+    pub fn is_vacant(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// True with an entry whose tag is `tag`.
+    #[inline]
+    pub fn has_tag(&self, tag: u16) -> bool {
+        // A vacant slot has tag 0 too; its pointer is null.
+        (self.0 >> TAG_SHIFT) as u16 == tag && self.0 != 0
+    }
+
+    /// The tag; 0 without an entry.
+    #[inline]
+    pub fn tag(&self) -> u16 {
+        (self.0 >> TAG_SHIFT) as u16
+    }
+
+    /// True if the entry has a TTL.
+    #[inline]
+    pub fn has_ttl(&self) -> bool {
+        self.0 & TTL_BIT != 0
+    }
+
+    /// Takes the entry out.
+    #[inline]
+    pub fn take(&mut self) -> Self {
+        Self(std::mem::take(&mut self.0))
+    }
+
+    /// Asks the processor to fetch the entry's first cache line.
+    #[inline]
+    pub fn prefetch(&self) {
+        prefetch((self.0 & POINTER) as *const u8);
+    }
+
+    #[inline]
+    fn base(&self) -> *mut u8 {
+        with_exposed_provenance_mut((self.0 & POINTER) as usize)
+    }
+
+    /// The entry.
+    ///
+    /// # Panics
+    /// Without one.
+    #[inline]
+    pub fn entry(&self) -> Entry<'_> {
+        assert!(!self.is_vacant());
+        Entry { base: self.base(), owner: PhantomData }
+    }
+
+    /// Replaces the value and the TTL; the key stays. Reuses the allocation where the sizes allow it.
+    pub fn store(&mut self, value: NewValue<'_>, expire_at: Option<i64>) {
+        let parts = self.entry().parts();
+        if let (NewValue::Bytes(bytes), KIND_INLINE) = (&value, parts.flags & (KIND | RAW))
+            && bytes.len() == parts.payload_len
+            && (expire_at.is_none() || parts.flags & HAS_EXPIRE != 0)
+        {
+            // SAFETY: the payload has exactly this length, and `&mut self` makes this the only access. `bytes`
+            // cannot alias the entry, which nobody else borrows now.
+            unsafe { self.base().add(parts.payload).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            self.write_expire(expire_at);
+            return;
+        }
+        if let (NewValue::Int(number), KIND_INT) = (&value, parts.flags & KIND)
+            && (expire_at.is_none() || parts.flags & HAS_EXPIRE != 0)
+        {
+            // SAFETY: an integer's payload is 8 bytes, accessed by nobody else.
+            unsafe { self.base().add(parts.payload).cast::<i64>().write_unaligned(*number) };
+            self.write_expire(expire_at);
+            return;
+        }
+        let entry = self.entry();
+        let new = Self::new(self.tag(), entry.key(), value, expire_at, entry.access());
+        *self = new;
+    }
+
+    /// Sets, changes or removes the TTL.
+    pub fn set_expire(&mut self, expire_at: Option<i64>) {
+        let entry = self.entry();
+        let has_field = entry.flags() & HAS_EXPIRE != 0;
+        if expire_at.is_none() && !has_field {
+            return;
+        }
+        if has_field {
+            return self.write_expire(expire_at);
+        }
+        // The entry grows by the field: move what can be moved, so that a large value is not copied.
+        let (tag, access) = (self.tag(), entry.access());
+        let new = match entry.value() {
+            Value::Inline(bytes, false) => Self::new(tag, entry.key(), NewValue::Bytes(bytes), expire_at, access),
+            Value::Inline(bytes, true) => Self::new(tag, entry.key(), NewValue::Raw(bytes), expire_at, access),
+            Value::Int(value) => Self::new(tag, entry.key(), NewValue::Int(value), expire_at, access),
+            Value::Shared(bytes) => Self::new(tag, entry.key(), NewValue::Shared(bytes.clone()), expire_at, access),
+        };
+        *self = new;
+    }
+
+    fn write_expire(&mut self, expire_at: Option<i64>) {
+        if self.entry().flags() & HAS_EXPIRE == 0 {
+            return;
+        }
+        // SAFETY: the flag says that the field is there, at offset 4; nobody else accesses the entry.
+        unsafe { self.base().add(4).cast::<i64>().write_unaligned(expire_at.unwrap_or(NO_EXPIRE)) };
+        if expire_at.is_some() {
+            self.0 |= TTL_BIT;
+        } else {
+            self.0 &= !TTL_BIT;
+        }
+    }
+
+    /// Notes an access: 24 bits, of which the eviction policy decides the meaning.
+    #[inline]
+    pub fn set_access(&mut self, access: u32) {
+        debug_assert!(!self.is_vacant());
+        // SAFETY: every entry has these three bytes; nobody else accesses the entry.
+        unsafe { write_access(self.base(), access) };
+    }
+
+    /// Takes a large string out of the entry to change it without a copy; the entry holds an empty string until
+    /// the next [`Slot::store`].
+    pub fn take_shared(&mut self) -> Option<Bytes> {
+        let parts = self.entry().parts();
+        if parts.flags & KIND != KIND_SHARED {
+            return None;
+        }
+        // SAFETY: the payload of this kind is a pointer from `Box::into_raw`, valid while the entry lives, and
+        // `&mut self` makes this the only access.
+        let boxed = unsafe { &mut *self.base().add(parts.payload).cast::<*mut Bytes>().read_unaligned() };
+        Some(std::mem::take(boxed))
+    }
+}
+
+impl Drop for Slot {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_vacant() {
+            return;
+        }
+        let parts = self.entry().parts();
+        let base = self.base();
+        // SAFETY: the slot owns the entry; the shared pointer came from `Box::into_raw`, and the allocation was
+        // made with this layout, which the lengths in its header give again.
+        unsafe {
+            if parts.flags & KIND == KIND_SHARED {
+                drop(Box::from_raw(base.add(parts.payload).cast::<*mut Bytes>().read_unaligned()));
+            }
+            dealloc(base, entry_layout(parts.payload + parts.payload_len));
+        }
+    }
+}
+
+// SAFETY: a slot owns its entry, whose contents (bytes, integers, `Bytes`) are all Send and Sync.
+unsafe impl Send for Slot {}
+// SAFETY: as above; a shared slot gives only shared access.
+unsafe impl Sync for Slot {}
+
+/// A borrowed entry.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    base: *mut u8,
+    owner: PhantomData<&'a Slot>,
+}
+
+impl<'a> Entry<'a> {
+    #[inline]
+    fn flags(&self) -> u8 {
+        // SAFETY: every entry starts with its flags and lives for 'a.
+        unsafe { self.base.read() }
+    }
+
+    #[inline]
+    fn parts(&self) -> Parts {
+        let flags = self.flags();
+        let at = if flags & HAS_EXPIRE != 0 { 12 } else { 4 };
+        // SAFETY: the lengths were written at these offsets by `Slot::new`, in the width that the flags tell.
+        unsafe {
+            let (key_len, at) = read_len(self.base, at, flags & LONG_KEY != 0);
+            let (payload_len, at) =
+                if flags & KIND == KIND_INLINE { read_len(self.base, at, flags & LONG_VALUE != 0) } else { (8, at) };
+            Parts { flags, key: at, key_len, payload: at + key_len, payload_len }
+        }
+    }
+
+    #[inline]
+    fn bytes(&self, at: usize, len: usize) -> &'a [u8] {
+        // SAFETY: only called with ranges of `parts`, which lie within the entry and were initialised; the
+        // entry is not changed while 'a borrows its slot.
+        unsafe { std::slice::from_raw_parts(self.base.add(at), len) }
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        let parts = self.parts();
+        self.bytes(parts.key, parts.key_len)
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> Value<'a> {
+        let parts = self.parts();
+        match parts.flags & KIND {
+            KIND_INLINE => Value::Inline(self.bytes(parts.payload, parts.payload_len), parts.flags & RAW != 0),
+            // SAFETY: an integer's payload is 8 bytes.
+            KIND_INT => Value::Int(unsafe { self.base.add(parts.payload).cast::<i64>().read_unaligned() }),
+            // SAFETY: the payload is a pointer from `Box::into_raw`, valid while the entry lives.
+            _ => Value::Shared(unsafe { &*self.base.add(parts.payload).cast::<*const Bytes>().read_unaligned() }),
+        }
+    }
+
+    /// When the key expires, in milliseconds since the epoch.
+    #[inline]
+    pub fn expire_at(&self) -> Option<i64> {
+        if self.flags() & HAS_EXPIRE == 0 {
+            return None;
+        }
+        // SAFETY: the flag says that the field is there.
+        let at = unsafe { self.base.add(4).cast::<i64>().read_unaligned() };
+        (at != NO_EXPIRE).then_some(at)
+    }
+
+    /// The 24 bits of [`Slot::set_access`].
+    #[inline]
+    pub fn access(&self) -> u32 {
+        // SAFETY: every entry has these three bytes.
+        let bytes = unsafe { [self.base.add(1).read(), self.base.add(2).read(), self.base.add(3).read(), 0] };
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Bytes that the entry takes from the allocator.
+    pub fn memory(&self) -> usize {
+        let parts = self.parts();
+        let outside = match self.value() {
+            Value::Shared(bytes) => class_size(bytes.len()) + class_size(size_of::<Bytes>()),
+            _ => 0,
+        };
+        class_size(parts.payload + parts.payload_len) + outside
+    }
+}
+
+/// Asks the processor to fetch a cache line; any address is allowed.
+#[inline]
+pub(super) fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint; it never faults and changes nothing that the program can see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = address;
+}
+
+fn entry_layout(total: usize) -> Layout {
+    Layout::from_size_align(total, ALIGN).expect("an entry is far smaller than the address space")
+}
+
+#[inline]
+fn key_offset(flags: u8) -> usize {
+    let expire = if flags & HAS_EXPIRE != 0 { 8 } else { 0 };
+    let key_len = if flags & LONG_KEY != 0 { 4 } else { 1 };
+    let value_len = match flags & (KIND | LONG_VALUE) {
+        KIND_INLINE => 1,
+        LONG_VALUE => 4,
+        _ => 0,
+    };
+    4 + expire + key_len + value_len
+}
+
+/// # Safety
+/// `base` points to an entry's first byte, with the header allocated.
+#[inline]
+unsafe fn write_access(base: *mut u8, access: u32) {
+    let bytes = access.to_le_bytes();
+    // SAFETY: the header has these three bytes.
+    unsafe {
+        base.add(1).write(bytes[0]);
+        base.add(2).write(bytes[1]);
+        base.add(3).write(bytes[2]);
+    }
+}
+
+/// # Safety
+/// `at` and the 1 or 4 bytes behind it lie within the allocation.
+#[inline]
+unsafe fn write_len(base: *mut u8, at: usize, len: usize, long: bool) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if long {
+            base.add(at).cast::<u32>().write_unaligned(len as u32);
+            at + 4
+        } else {
+            base.add(at).write(len as u8);
+            at + 1
+        }
+    }
+}
+
+/// # Safety
+/// A length of this width was written at `at`.
+#[inline]
+unsafe fn read_len(base: *const u8, at: usize, long: bool) -> (usize, usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if long {
+            (base.add(at).cast::<u32>().read_unaligned() as usize, at + 4)
+        } else {
+            (base.add(at).read() as usize, at + 1)
+        }
+    }
+}
+
+/// # Safety
+/// The payload's room lies within the allocation and holds nothing that must be dropped.
+unsafe fn write_payload(to: *mut u8, value: NewValue<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match value {
+            NewValue::Bytes(bytes) | NewValue::Raw(bytes) => {
+                to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+            NewValue::Int(number) => to.cast::<i64>().write_unaligned(number),
+            NewValue::Shared(bytes) => to.cast::<*mut Bytes>().write_unaligned(Box::into_raw(Box::new(bytes))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values<'a>(short: &'a [u8], long: &'a [u8]) -> [NewValue<'a>; 6] {
+        [
+            NewValue::Bytes(b""),
+            NewValue::Bytes(short),
+            NewValue::Bytes(long),
+            NewValue::Raw(short),
+            NewValue::Int(-7),
+            NewValue::Shared(Bytes::from(vec![9; SHARE_AT])),
+        ]
+    }
+
+    fn check(slot: &Slot, key: &[u8], value: &NewValue<'_>, expire_at: Option<i64>) {
+        let entry = slot.entry();
+        assert_eq!(entry.key(), key);
+        assert_eq!(entry.expire_at(), expire_at);
+        assert_eq!(slot.has_ttl(), expire_at.is_some());
+        assert_eq!((slot.tag(), entry.access()), (0xabcd, 0x123456));
+        match (entry.value(), value) {
+            (Value::Inline(got, false), NewValue::Bytes(want)) | (Value::Inline(got, true), NewValue::Raw(want)) => {
+                assert_eq!(got, *want);
+            }
+            (Value::Int(got), NewValue::Int(want)) => assert_eq!(got, *want),
+            (Value::Shared(got), NewValue::Shared(want)) => assert_eq!(got, want),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_shape_turns_into_every_other() {
+        let (short, long) = ([1u8; 32], [2u8; 300]);
+        for key in [b"k".as_slice(), &[7u8; 255], &[7u8; 256]] {
+            for first in values(&short, &long) {
+                for second in values(&short, &long) {
+                    for (ttl_a, ttl_b) in [(None, None), (None, Some(5)), (Some(5), None), (Some(5), Some(6))] {
+                        let mut slot = Slot::new(0xabcd, key, first.clone(), ttl_a, 0x123456);
+                        check(&slot, key, &first, ttl_a);
+                        slot.set_expire(ttl_b);
+                        check(&slot, key, &first, ttl_b);
+                        slot.store(second.clone(), ttl_a);
+                        check(&slot, key, &second, ttl_a);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_promised_sizes_hold() {
+        let size = |value, ttl| Slot::new(0, &[1; 16], value, ttl, 0).entry().memory();
+        assert_eq!(size(NewValue::Bytes(&[1; 32]), None), 56);
+        assert_eq!(size(NewValue::Bytes(&[1; 32]), Some(1)), 64);
+        assert_eq!(size(NewValue::Int(1), None), 32);
+    }
+
+    #[test]
+    fn a_large_string_can_be_taken_out_and_put_back() {
+        let mut slot = Slot::new(1, b"k", NewValue::Shared(Bytes::from(vec![9; SHARE_AT])), None, 0);
+        let taken = slot.take_shared().unwrap();
+        assert_eq!(taken.len(), SHARE_AT);
+        assert_eq!(slot.entry().value(), Value::Shared(&Bytes::new()));
+        slot.store(NewValue::Shared(taken), None);
+        assert_eq!(slot.take_shared().unwrap().len(), SHARE_AT);
+        assert!(Slot::new(1, b"k", NewValue::Int(1), None, 0).take_shared().is_none());
+        assert!(Slot::VACANT.is_vacant() && !Slot::VACANT.has_tag(0));
+    }
+}

@@ -1,0 +1,20 @@
+//! The keyspace: keys, TTLs and their memory, in shards that are locked one by one. Knows bytes and time as it is
+//! handed; no commands, replies, sockets or databases.
+
+mod access;
+mod entry;
+mod lease;
+mod shard;
+mod stripes;
+mod sweep;
+mod table;
+mod view;
+
+pub use access::Access;
+pub use entry::{Entry, NewValue, Slot, Value};
+pub use lease::{Flight, Loaded};
+pub use shard::{Counts, Shard, Ttl};
+pub use stripes::{Keyspace, ShardGuard};
+pub use sweep::{Sweep, Swept};
+pub use table::{CURSOR_BITS, Hash, Place, Table};
+pub use view::{Key, View};

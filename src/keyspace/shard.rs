@@ -1,0 +1,291 @@
+//! One shard: the keys of all databases whose hash starts with the same bits. A plain structure; the lock is
+//! outside. It must not know commands, sockets or where values come from.
+//!
+//! Every operation takes `now` (ms since the epoch). A key whose time has come is never seen: it is removed by
+//! the operation that meets it. What is removed goes to [`Shard::garbage`], which the caller drops after it has
+//! released the lock.
+
+use super::access::Access;
+use super::entry::{Entry, NewValue, Slot};
+use super::lease::{Flight, Leases};
+use super::table::{Hash, Place, Table};
+use foldhash::quality::SeedableRandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+/// How a write leaves the TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// As it is.
+    Keep,
+    /// Without one.
+    None,
+    /// Expires then, in ms since the epoch.
+    At(i64),
+}
+
+/// Counts of one shard, since the start or CONFIG RESETSTAT.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Lookups of reading commands that found the key.
+    pub hits: u64,
+    /// Lookups of reading commands that did not.
+    pub misses: u64,
+    /// Keys removed because their time had come.
+    pub expired: u64,
+    /// Of these, by the active sweep.
+    pub expired_actively: u64,
+    /// Changes of the data.
+    pub dirty: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.expired += other.expired;
+        self.expired_actively += other.expired_actively;
+        self.dirty += other.dirty;
+    }
+}
+
+/// A shard of the keyspace.
+pub struct Shard {
+    databases: Box<[Table]>,
+    hasher: SeedableRandomState,
+    shard_bits: u32,
+    leases: Leases,
+    /// What was removed and is to be dropped after the lock is released.
+    pub garbage: Vec<Slot>,
+    /// What happened here.
+    pub counts: Counts,
+}
+
+impl Shard {
+    pub(super) fn new(databases: usize, shard_bits: u32, hasher: SeedableRandomState) -> Self {
+        Self {
+            databases: (0..databases).map(|_| Table::new(shard_bits)).collect(),
+            hasher,
+            shard_bits,
+            leases: Leases::default(),
+            garbage: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The table of a database, for walks.
+    pub fn table(&self, db: usize) -> &Table {
+        &self.databases[db]
+    }
+
+    /// The one place that every change of a key goes through.
+    #[inline]
+    fn change(&mut self, db: usize, hash: Hash) {
+        self.counts.dirty += 1;
+        if !self.leases.is_empty() {
+            self.leases.void(db, hash);
+        }
+    }
+
+    /// The load of an absent key that is under way, or a new one, which the caller must start (true).
+    pub fn join_flight(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
+        self.leases.join(db, hash, key)
+    }
+
+    /// A load ends without a value to store.
+    pub fn end_flight(&mut self, hash: Hash, flight: &Arc<Flight>) {
+        self.leases.end(hash, flight);
+    }
+
+    /// A load ends: stores what it found, unless the key has changed since its start. True if it was stored.
+    #[expect(clippy::too_many_arguments)]
+    pub fn store_loaded(
+        &mut self,
+        flight: &Arc<Flight>,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        value: NewValue<'_>,
+        ttl: Ttl,
+        now: i64,
+        access: Access,
+    ) -> bool {
+        if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
+            return false;
+        }
+        self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access);
+        true
+    }
+
+    /// A load ends: the key is nowhere, and need not be looked for before `until` (ms since the epoch).
+    pub fn store_absent(&mut self, flight: &Arc<Flight>, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
+        if self.leases.end(hash, flight) && until > now {
+            self.leases.set_absent(db, hash, key, until, now);
+        }
+    }
+
+    /// True if the key is known to be nowhere.
+    pub fn is_absent(&self, db: usize, hash: Hash, key: &[u8], now: i64) -> bool {
+        self.leases.is_absent(db, hash, key, now)
+    }
+
+    /// Loads in flight, and absences remembered.
+    pub fn lease_counts(&self) -> (usize, usize) {
+        self.leases.counts()
+    }
+
+    /// Finds a key that has not expired at `now`; one that has is removed.
+    #[inline]
+    pub fn find(&mut self, db: usize, hash: Hash, key: &[u8], now: i64) -> Option<Place> {
+        let table = &self.databases[db];
+        let place = table.find(hash, key)?;
+        let slot = table.at(place);
+        if slot.has_ttl() && slot.entry().expire_at().is_some_and(|at| at <= now) {
+            self.expire(db, hash, place);
+            return None;
+        }
+        Some(place)
+    }
+
+    #[cold]
+    fn expire(&mut self, db: usize, hash: Hash, place: Place) {
+        let slot = self.databases[db].remove(place);
+        self.garbage.push(slot);
+        self.change(db, hash);
+        self.counts.expired += 1;
+    }
+
+    /// The entry at a place that [`Shard::find`] gave.
+    #[inline]
+    pub fn entry(&self, db: usize, place: Place) -> Entry<'_> {
+        self.databases[db].at(place).entry()
+    }
+
+    /// Finds a key for a reading command: counts the hit or miss and notes the access.
+    #[inline]
+    pub fn read_place(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Place> {
+        let Some(place) = self.find(db, hash, key, now) else {
+            self.counts.misses += 1;
+            return None;
+        };
+        self.counts.hits += 1;
+        self.touch(db, place, access);
+        Some(place)
+    }
+
+    /// The same, and gives the entry.
+    #[inline]
+    pub fn read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Entry<'_>> {
+        let place = self.read_place(db, hash, key, now, access)?;
+        Some(self.entry(db, place))
+    }
+
+    /// Notes an access.
+    #[inline]
+    pub fn touch(&mut self, db: usize, place: Place, access: Access) {
+        let table = &mut self.databases[db];
+        let before = table.at(place).entry().access();
+        let after = access.next(before);
+        // A cache line that does not change need not be written back.
+        if after != before {
+            table.set_access(place, after);
+        }
+    }
+
+    /// Stores a value, whether or not the key is there.
+    #[inline]
+    pub fn set(&mut self, db: usize, hash: Hash, key: &[u8], value: NewValue<'_>, ttl: Ttl, now: i64, access: Access) {
+        match self.find(db, hash, key, now) {
+            Some(place) => self.replace(db, hash, place, value, ttl, access),
+            None => self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access),
+        }
+    }
+
+    /// Replaces the value of a key that was found.
+    #[inline]
+    pub fn replace(&mut self, db: usize, hash: Hash, place: Place, value: NewValue<'_>, ttl: Ttl, access: Access) {
+        let expire_at = match ttl {
+            Ttl::None => None,
+            Ttl::At(at) => Some(at),
+            Ttl::Keep => self.entry(db, place).expire_at(),
+        };
+        self.touch(db, place, access);
+        self.databases[db].store(place, value, expire_at);
+        self.change(db, hash);
+    }
+
+    /// Adds a key that is not there.
+    pub fn add(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        value: NewValue<'_>,
+        expire_at: Option<i64>,
+        access: Access,
+    ) {
+        let hasher = &self.hasher;
+        self.databases[db].insert(hash, key, value, expire_at, access.first(), |key| hash_key(hasher, key));
+        self.change(db, hash);
+    }
+
+    /// Takes a large string out of the entry at `place`, to be put back changed with [`Shard::replace`].
+    pub fn take_shared(&mut self, db: usize, place: Place) -> Option<bytes::Bytes> {
+        self.databases[db].take_shared(place)
+    }
+
+    /// Sets or removes the TTL of a key that was found.
+    pub fn set_expire(&mut self, db: usize, hash: Hash, place: Place, expire_at: Option<i64>) {
+        self.databases[db].set_expire(place, expire_at);
+        self.change(db, hash);
+    }
+
+    /// Removes a key that was found.
+    pub fn remove(&mut self, db: usize, hash: Hash, place: Place) {
+        let slot = self.databases[db].remove(place);
+        self.garbage.push(slot);
+        self.change(db, hash);
+    }
+
+    /// Empties a database, or all of them; returns what was in there, to be dropped elsewhere.
+    pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
+        let shard_bits = self.shard_bits;
+        let chosen = match db {
+            Some(db) => &mut self.databases[db..=db],
+            None => &mut self.databases[..],
+        };
+        let taken: Vec<Table> =
+            chosen.iter_mut().map(|table| std::mem::replace(table, Table::new(shard_bits))).collect();
+        self.counts.dirty += taken.iter().map(|table| table.len() as u64).sum::<u64>();
+        self.leases.void_all();
+        taken
+    }
+
+    /// Exchanges two databases.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.databases.swap(a, b);
+        self.leases.void_all();
+    }
+
+    /// Removes expired keys of one segment, at most `limit`; see [`Table::expire_segment`].
+    pub fn expire_segment(&mut self, db: usize, segment: usize, now: i64, limit: usize) -> usize {
+        let from = self.garbage.len();
+        let garbage = &mut self.garbage;
+        let removed = self.databases[db].expire_segment(segment, now, limit, |slot| garbage.push(slot));
+        for index in from..self.garbage.len() {
+            let hash = hash_key(&self.hasher, self.garbage[index].entry().key());
+            self.change(db, hash);
+        }
+        self.counts.expired += removed as u64;
+        self.counts.expired_actively += removed as u64;
+        removed
+    }
+}
+
+/// The hash of a key under this process's seed.
+#[inline]
+pub(super) fn hash_key(hasher: &SeedableRandomState, key: &[u8]) -> Hash {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
+}

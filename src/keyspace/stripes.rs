@@ -1,0 +1,114 @@
+//! The shards and their locks. Only `exec/locks` locks more than one of them, in ascending order; here one shard
+//! at a time is locked, for walks. It must not know commands.
+
+use super::shard::{Counts, Shard, hash_key};
+use super::table::{CURSOR_BITS, Hash};
+use foldhash::quality::SeedableRandomState;
+use parking_lot::{Mutex, MutexGuard};
+
+/// A locked shard.
+pub type ShardGuard<'a> = MutexGuard<'a, Shard>;
+
+/// Shards on cache lines of their own (two, for processors that fetch them in pairs).
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+/// All keys.
+pub struct Keyspace {
+    shards: Box<[Padded]>,
+    shard_bits: u32,
+    hasher: SeedableRandomState,
+    databases: usize,
+}
+
+/// Shards for one worker, and the least there are; more workers get more, so that they seldom meet.
+const SHARDS_PER_WORKER: usize = 128;
+const MAX_SHARDS: usize = 4096;
+
+impl Keyspace {
+    /// An empty keyspace of `databases` databases for so many worker threads. `seed` makes the hashes
+    /// unpredictable to clients.
+    pub fn new(databases: usize, workers: usize, seed: u64) -> Self {
+        let count = (workers * SHARDS_PER_WORKER).next_power_of_two().min(MAX_SHARDS);
+        let shard_bits = count.trailing_zeros();
+        let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_random());
+        let shards =
+            (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, shard_bits, hasher.clone())))).collect();
+        Self { shards, shard_bits, hasher, databases }
+    }
+
+    /// Databases.
+    pub fn databases(&self) -> usize {
+        self.databases
+    }
+
+    /// Shards.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> Hash {
+        hash_key(&self.hasher, key)
+    }
+
+    /// The shard that keys of this hash are in.
+    #[inline]
+    pub fn shard_of(&self, hash: Hash) -> usize {
+        (hash >> (64 - self.shard_bits)) as usize
+    }
+
+    /// Locks one shard. Whoever locks several goes in ascending order.
+    #[inline]
+    pub fn lock(&self, shard: usize) -> ShardGuard<'_> {
+        self.shards[shard].0.lock()
+    }
+
+    /// Locks all shards.
+    pub fn lock_all(&self) -> Vec<ShardGuard<'_>> {
+        (0..self.shards.len()).map(|shard| self.lock(shard)).collect()
+    }
+
+    /// Counts over all shards.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for shard in 0..self.shards.len() {
+            sum += self.lock(shard).counts;
+        }
+        sum
+    }
+
+    /// Forgets the counts, as CONFIG RESETSTAT does.
+    pub fn reset_counts(&self) {
+        for shard in 0..self.shards.len() {
+            let mut shard = self.lock(shard);
+            shard.counts = Counts { dirty: shard.counts.dirty, ..Counts::default() };
+        }
+    }
+
+    /// Splits a SCAN cursor into shard and position; None if no SCAN gave it.
+    pub fn split_cursor(&self, cursor: u64) -> Option<(usize, u64)> {
+        let shard = (cursor >> CURSOR_BITS) as usize;
+        (shard < self.shards.len()).then_some((shard, cursor & ((1 << CURSOR_BITS) - 1)))
+    }
+
+    /// The cursor of a position in a shard. It stays below 2^53, for clients that keep numbers as doubles.
+    pub fn join_cursor(&self, shard: usize, position: u64) -> u64 {
+        (shard as u64) << CURSOR_BITS | position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_fit_a_double_and_come_back() {
+        let keyspace = Keyspace::new(1, 64, 1);
+        let last = keyspace.join_cursor(keyspace.shards() - 1, (1 << CURSOR_BITS) - 1);
+        assert!(last < 1 << 53);
+        assert_eq!(keyspace.split_cursor(last), Some((keyspace.shards() - 1, (1 << CURSOR_BITS) - 1)));
+        assert_eq!(keyspace.split_cursor(u64::MAX), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! The active removal of expired keys, in slices: each call holds one shard's lock for at most one segment's
+//! worth of work. It must not know timers or commands; who calls it decides how often.
+
+use super::stripes::Keyspace;
+
+/// Where the sweep of some shards stands.
+#[derive(Debug)]
+pub struct Sweep {
+    first_shard: usize,
+    step: usize,
+    shard: usize,
+    db: usize,
+    segment: usize,
+}
+
+/// Keys removed per slice, at most; about 10 µs.
+const SLICE_KEYS: usize = 128;
+/// Segments that are only looked at, per slice.
+const SLICE_SEGMENTS: usize = 256;
+
+/// What a slice did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// Removed keys; there may be more at once.
+    More,
+    /// Nothing due in this slice.
+    Idle,
+    /// The last shard is done: the sweep starts anew at the next call.
+    RoundDone,
+}
+
+impl Sweep {
+    /// A sweep over every `step`-th shard from `first_shard` on: one per worker.
+    pub fn new(first_shard: usize, step: usize) -> Self {
+        Self { first_shard, step, shard: first_shard, db: 0, segment: 0 }
+    }
+
+    /// Does one slice of work at time `now` (ms).
+    pub fn slice(&mut self, keyspace: &Keyspace, now: i64) -> Swept {
+        if self.shard >= keyspace.shards() {
+            self.shard = self.first_shard;
+            (self.db, self.segment) = (0, 0);
+            return Swept::RoundDone;
+        }
+        let mut shard = keyspace.lock(self.shard);
+        let mut removed = 0;
+        for _ in 0..SLICE_SEGMENTS {
+            if self.db >= keyspace.databases() {
+                self.shard += self.step;
+                (self.db, self.segment) = (0, 0);
+                break;
+            }
+            let table = shard.table(self.db);
+            if table.with_ttl() == 0 || self.segment >= table.segments() {
+                self.db += 1;
+                self.segment = 0;
+                continue;
+            }
+            if !table.may_expire(self.segment, now) {
+                self.segment += 1;
+                continue;
+            }
+            removed = shard.expire_segment(self.db, self.segment, now, SLICE_KEYS);
+            if removed < SLICE_KEYS {
+                self.segment += 1;
+            }
+            break;
+        }
+        let garbage = std::mem::take(&mut shard.garbage);
+        drop(shard);
+        drop(garbage);
+        if removed > 0 { Swept::More } else { Swept::Idle }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, NewValue, Ttl};
+    use super::*;
+
+    #[test]
+    fn slices_are_bounded_and_find_every_expired_key() {
+        let keyspace = Keyspace::new(2, 1, 7);
+        let access = Access::lru(0);
+        for n in 0..20_000i64 {
+            let key = n.to_be_bytes();
+            let hash = keyspace.hash(&key);
+            let ttl = if n % 2 == 0 { Ttl::At(100 + n % 10) } else { Ttl::None };
+            keyspace.lock(keyspace.shard_of(hash)).set((n % 2) as usize, hash, &key, NewValue::Int(n), ttl, 1, access);
+        }
+        let len = |db| (0..keyspace.shards()).map(|s| keyspace.lock(s).table(db).len()).sum::<usize>();
+        let mut sweep = Sweep::new(0, 1);
+        let mut sweep_at = |now| {
+            while sweep.slice(&keyspace, now) != Swept::RoundDone {}
+        };
+        sweep_at(99);
+        assert_eq!((len(0), len(1)), (10_000, 10_000));
+        sweep_at(104);
+        assert_eq!((len(0), len(1)), (4_000, 10_000));
+        sweep_at(1000);
+        assert_eq!((len(0), len(1)), (0, 10_000));
+        assert_eq!(keyspace.counts().expired_actively, 10_000);
+    }
+}

@@ -1,0 +1,219 @@
+//! What a command may reach while the shards of its keys are locked: its own keys, by their position among the
+//! command's keys. It must not know locks, commands or replies.
+
+use super::access::Access;
+use super::entry::{Entry, NewValue, Value};
+use super::lease::Flight;
+use super::shard::{Shard, Ttl};
+use super::table::{Hash, Place};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A key of the running command.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The key.
+    pub bytes: &'a [u8],
+    /// Its hash.
+    pub hash: Hash,
+    /// Index of its shard among the view's shards.
+    pub shard: usize,
+}
+
+/// The keys of a command, in the database of its connection, with their shards locked.
+pub struct View<'v, 's> {
+    shards: &'v mut [&'s mut Shard],
+    keys: &'v [Key<'v>],
+    db: usize,
+    now: i64,
+    access: Access,
+    missed: bool,
+    /// After a load: what it gave, by key. Empty before.
+    loaded: &'v [Option<Bytes>],
+}
+
+impl<'v, 's> View<'v, 's> {
+    /// A view of `keys` in database `db` at `now` (ms).
+    #[inline]
+    pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
+        Self { shards, keys, db, now, access, missed: false, loaded: &[] }
+    }
+
+    /// The same keys in another database.
+    pub fn in_db(&mut self, db: usize) -> View<'_, 's> {
+        View {
+            shards: self.shards,
+            keys: self.keys,
+            db,
+            now: self.now,
+            access: self.access,
+            missed: false,
+            loaded: self.loaded,
+        }
+    }
+
+    /// The command's keys.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// True for a command without keys.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The bytes of a key.
+    #[inline]
+    pub fn key(&self, key: usize) -> &'v [u8] {
+        self.keys[key].bytes
+    }
+
+    /// The hash of a key.
+    pub fn hash(&self, key: usize) -> Hash {
+        self.keys[key].hash
+    }
+
+    /// The connection's database.
+    pub fn db(&self) -> usize {
+        self.db
+    }
+
+    /// The time of the command, in ms since the epoch.
+    #[inline]
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// How accesses are noted.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// The locked shards: all of them for a command that takes the whole keyspace.
+    pub fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.shards.iter_mut().map(|shard| &mut **shard)
+    }
+
+    /// Reads a key as a reading command does: counts a hit or miss, and the access.
+    #[inline]
+    pub fn read(&mut self, key: usize) -> Option<Value<'_>> {
+        let Key { bytes, hash, shard: at } = self.keys[key];
+        let shard = &mut self.shards[at];
+        let place = if self.loaded.is_empty() {
+            shard.read_place(self.db, hash, bytes, self.now, self.access)
+        } else {
+            // The miss that led to the load has been counted.
+            shard.find(self.db, hash, bytes, self.now)
+        };
+        match place {
+            Some(place) => Some(self.shards[at].entry(self.db, place).value()),
+            None => {
+                self.missed = true;
+                // What was loaded but could not be stored is still this command's answer.
+                self.loaded.get(key)?.as_ref().map(Value::Shared)
+            }
+        }
+    }
+
+    /// The same view after a load: `loaded` has what was loaded for each key.
+    pub fn with_loaded(mut self, loaded: &'v [Option<Bytes>]) -> Self {
+        self.loaded = loaded;
+        self
+    }
+
+    /// True after a load.
+    pub fn is_filled(&self) -> bool {
+        !self.loaded.is_empty()
+    }
+
+    /// True if a key was looked for by a load, and was not found.
+    pub fn was_absent(&self, key: usize) -> bool {
+        self.loaded.get(key).is_some_and(Option::is_none)
+    }
+
+    /// True if a key is neither there nor known to be nowhere.
+    pub fn is_unknown(&mut self, key: usize) -> bool {
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.find(key).is_none() && !self.shards[shard].is_absent(self.db, hash, bytes, self.now)
+    }
+
+    /// The load of an absent key, and whether the caller must start it; see [`Shard::join_flight`].
+    pub fn join_flight(&mut self, key: usize) -> (Arc<Flight>, bool) {
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.shards[shard].join_flight(self.db, hash, bytes)
+    }
+
+    /// True if [`View::read`] did not find a key.
+    #[inline]
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// Looks at a key as TTL and TYPE do: counts a hit or miss, but no access.
+    pub fn peek(&mut self, key: usize) -> Option<Entry<'_>> {
+        let clock = Access::Untouched { clock: 0 };
+        let key = &self.keys[key];
+        self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, clock)
+    }
+
+    /// Finds a key to write to it; counts nothing.
+    #[inline]
+    pub fn find(&mut self, key: usize) -> Option<Place> {
+        let key = &self.keys[key];
+        self.shards[key.shard].find(self.db, key.hash, key.bytes, self.now)
+    }
+
+    /// The entry of a key that [`View::find`] found.
+    #[inline]
+    pub fn entry(&self, key: usize, place: Place) -> Entry<'_> {
+        self.shards[self.keys[key].shard].entry(self.db, place)
+    }
+
+    /// Notes an access to a key that was found.
+    pub fn touch(&mut self, key: usize, place: Place) {
+        self.shards[self.keys[key].shard].touch(self.db, place, self.access);
+    }
+
+    /// Stores a value, whether or not the key is there.
+    #[inline]
+    pub fn set(&mut self, key: usize, value: NewValue<'_>, ttl: Ttl) {
+        let key = &self.keys[key];
+        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.now, self.access);
+    }
+
+    /// Replaces the value of a key that was found.
+    #[inline]
+    pub fn replace(&mut self, key: usize, place: Place, value: NewValue<'_>, ttl: Ttl) {
+        let key = &self.keys[key];
+        self.shards[key.shard].replace(self.db, key.hash, place, value, ttl, self.access);
+    }
+
+    /// Adds a key that was not found.
+    #[inline]
+    pub fn add(&mut self, key: usize, value: NewValue<'_>, expire_at: Option<i64>) {
+        let key = &self.keys[key];
+        self.shards[key.shard].add(self.db, key.hash, key.bytes, value, expire_at, self.access);
+    }
+
+    /// Takes a large string out of a key that was found, to be put back changed with [`View::replace`].
+    pub fn take_shared(&mut self, key: usize, place: Place) -> Option<bytes::Bytes> {
+        self.shards[self.keys[key].shard].take_shared(self.db, place)
+    }
+
+    /// Sets or removes the TTL of a key that was found.
+    pub fn set_expire(&mut self, key: usize, place: Place, expire_at: Option<i64>) {
+        let key = &self.keys[key];
+        self.shards[key.shard].set_expire(self.db, key.hash, place, expire_at);
+    }
+
+    /// Removes a key; true if it was there.
+    #[inline]
+    pub fn remove(&mut self, key: usize) -> bool {
+        let key = &self.keys[key];
+        let shard = &mut self.shards[key.shard];
+        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else { return false };
+        shard.remove(self.db, key.hash, place);
+        true
+    }
+}

@@ -1,0 +1,9 @@
+//! Sockets: the listener, the worker threads and the sessions. Knows bytes, buffers and limits; what a command
+//! means it leaves to `exec`.
+
+mod listener;
+mod session;
+mod stream;
+mod worker;
+
+pub use listener::serve;

@@ -1,0 +1,259 @@
+//! Connections as commands see them: what the connection itself keeps ([`Client`]), what others may look at and do
+//! to it ([`ClientInfo`]), and the list of all ([`Clients`]). No sockets.
+
+use super::stats::Cell64;
+use crate::protocol::Version;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    #[default]
+    On,
+    /// None are.
+    Off,
+    /// The reply of the next command is not sent, then On.
+    SkipNext,
+    /// The reply of this command is not sent, then On.
+    Skip,
+}
+
+/// What kind of client, as `client-output-buffer-limit` and CLIENT KILL TYPE tell them apart; the number is the
+/// class's place in `client-output-buffer-limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary one, MONITOR included.
+    Normal = 0,
+    /// A subscriber.
+    Pubsub = 2,
+}
+
+/// Words that CLIENT SETNAME and SETINFO set, and the user.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: String,
+}
+
+/// What every thread may know of a connection, and do to it.
+#[derive(Debug)]
+pub struct ClientInfo {
+    /// Unique in this run; ascending.
+    pub id: u64,
+    /// Its address: `ip:port`, or the path of the Unix socket and `:0`.
+    pub addr: String,
+    /// The address it connected to.
+    pub laddr: String,
+    /// Its file descriptor.
+    pub fd: i32,
+    /// When it connected, in ms since the epoch.
+    pub created_at: i64,
+    /// When it last sent something.
+    pub active_at: AtomicI64,
+    /// Its database.
+    pub db: AtomicU32,
+    /// 2 or 3.
+    pub resp: AtomicU8,
+    /// The last command's place among all rows of the table, plus 1; 0 before the first.
+    pub last_command: AtomicU32,
+    /// Bytes received that are not run yet.
+    pub query_bytes: AtomicUsize,
+    /// Bytes that wait to be sent.
+    pub output_bytes: AtomicUsize,
+    /// Bytes received in all.
+    pub net_in: Cell64,
+    /// Bytes sent in all.
+    pub net_out: Cell64,
+    /// Commands run.
+    pub commands: Cell64,
+    /// It is in MONITOR mode.
+    pub monitor: AtomicBool,
+    /// It waits (for a load, a blocking command).
+    pub blocked: AtomicBool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
+    /// It is to be closed.
+    pub killed: AtomicBool,
+    /// Names.
+    pub labels: Mutex<Labels>,
+    has_outbox: AtomicBool,
+    outbox: Mutex<Vec<Bytes>>,
+    outbox_bytes: AtomicUsize,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl ClientInfo {
+    /// Closes the connection as soon as it is not running a command.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Runs the connection's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The connection's task tells how to run it.
+    pub fn set_waker(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    /// Sends the connection something that is not a reply (MONITOR, pub/sub, invalidations). More than `limit`
+    /// bytes waiting (0: no limit) close it instead.
+    pub fn push(&self, message: Bytes, limit: usize) {
+        let len = message.len();
+        let waiting = self.outbox_bytes.fetch_add(len, Ordering::Relaxed) + len;
+        if limit > 0 && waiting + self.output_bytes.load(Ordering::Relaxed) > limit {
+            return self.kill();
+        }
+        self.outbox.lock().push(message);
+        self.has_outbox.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// What was pushed since the last call.
+    #[inline]
+    pub fn take_outbox(&self) -> Vec<Bytes> {
+        if !self.has_outbox.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut outbox = self.outbox.lock();
+        self.has_outbox.store(false, Ordering::Relaxed);
+        self.outbox_bytes.store(0, Ordering::Relaxed);
+        std::mem::take(&mut *outbox)
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        Kind::Normal
+    }
+}
+
+/// A connection's own state, used by its task alone.
+#[derive(Debug)]
+pub struct Client {
+    /// What others see.
+    pub info: Arc<ClientInfo>,
+    /// RESP2 or RESP3.
+    pub version: Version,
+    /// AUTH succeeded, or no password is set.
+    pub authenticated: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    db: usize,
+}
+
+impl Client {
+    /// The database.
+    #[inline]
+    pub fn db(&self) -> usize {
+        self.db
+    }
+
+    /// Changes the database.
+    pub fn select(&mut self, db: usize) {
+        self.db = db;
+        self.info.db.store(db as u32, Ordering::Relaxed);
+    }
+
+    /// Changes the protocol.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
+        self.info.resp.store(if version == Version::V3 { 3 } else { 2 }, Ordering::Relaxed);
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    list: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
+    /// Connections accepted since the start.
+    pub accepted: AtomicU64,
+    /// Connections refused because of `maxclients`.
+    pub rejected: AtomicU64,
+    /// Connections closed because their output buffer was full.
+    pub output_limit_hits: AtomicU64,
+    /// Connections closed because their query buffer was full.
+    pub query_limit_hits: AtomicU64,
+}
+
+impl Clients {
+    /// Registers a connection.
+    pub fn connect(&self, addr: String, laddr: String, fd: i32, authenticated: bool, now: i64) -> Client {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let info = Arc::new(ClientInfo {
+            id,
+            addr,
+            laddr,
+            fd,
+            created_at: now,
+            active_at: AtomicI64::new(now),
+            db: AtomicU32::new(0),
+            resp: AtomicU8::new(2),
+            last_command: AtomicU32::new(0),
+            query_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            net_in: Cell64::default(),
+            net_out: Cell64::default(),
+            commands: Cell64::default(),
+            monitor: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            labels: Mutex::default(),
+            has_outbox: AtomicBool::new(false),
+            outbox: Mutex::default(),
+            outbox_bytes: AtomicUsize::new(0),
+            waker: Mutex::new(None),
+        });
+        self.list.lock().insert(id, Arc::clone(&info));
+        Client { info, version: Version::V2, authenticated, reply_mode: ReplyMode::On, db: 0 }
+    }
+
+    /// Forgets a connection.
+    pub fn disconnect(&self, id: u64) {
+        self.list.lock().remove(&id);
+    }
+
+    /// Connections now.
+    pub fn len(&self) -> usize {
+        self.list.lock().len()
+    }
+
+    /// True without connections.
+    pub fn is_empty(&self) -> bool {
+        self.list.lock().is_empty()
+    }
+
+    /// A connection by its id.
+    pub fn get(&self, id: u64) -> Option<Arc<ClientInfo>> {
+        self.list.lock().get(&id).cloned()
+    }
+
+    /// All connections, oldest first.
+    pub fn all(&self) -> Vec<Arc<ClientInfo>> {
+        self.list.lock().values().cloned().collect()
+    }
+
+    /// Calls `f` for every connection, without holding the list.
+    pub fn each(&self, f: impl FnMut(&Arc<ClientInfo>)) {
+        self.all().iter().for_each(f);
+    }
+}
