@@ -5,7 +5,7 @@
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::Config;
-use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
+use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
@@ -148,7 +148,8 @@ impl Dispatch<'_> {
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
-            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access);
+            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
+                .with_max_string(self.config.proto_max_bulk_len as usize);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             self.record(batch, plan.command, &args, out, mark);
         }
@@ -188,6 +189,10 @@ impl Dispatch<'_> {
                 run(&mut ctx, &args, &mut Reply::new(out, version))
             }
             Run::Data(run) => self.run_locked(batch, command, run, &args, out),
+            Run::Walk(run) => {
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
+                run(&mut walk, &args, &mut Reply::new(out, self.client.version))
+            }
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
@@ -231,7 +236,8 @@ impl Dispatch<'_> {
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
         let access = self.access(batch.now);
-        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
+        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
+            .with_max_string(self.config.proto_max_bulk_len as usize);
         let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
