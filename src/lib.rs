@@ -13,6 +13,8 @@ pub mod exec;
 pub mod glob;
 pub mod keyspace;
 pub mod protocol;
+pub mod random;
 pub mod server;
 pub mod source;
 pub mod state;
+pub mod types;

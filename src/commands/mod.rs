@@ -4,7 +4,13 @@
 
 mod args;
 mod connection;
+mod counter;
+mod expire;
+mod key;
+mod lcs;
+mod options;
 mod registry;
+mod scan;
 mod spec;
 mod string;
 
@@ -12,12 +18,20 @@ pub use args::Args;
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
-use crate::keyspace::View;
+use crate::keyspace::{View, Walk};
 use crate::protocol::Reply;
 use crate::state::{Client, State};
 use std::time::Duration;
 
-const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[
+    connection::COMMANDS,
+    counter::COMMANDS,
+    expire::COMMANDS,
+    key::COMMANDS,
+    lcs::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
+];
 
 /// What a handler leaves to be done.
 #[derive(Debug)]
@@ -49,6 +63,8 @@ pub enum Run {
     Data(fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// On the server and the connection; no shard is locked.
     Server(fn(&mut Ctx<'_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    /// On the whole keyspace, shard by shard.
+    Walk(fn(&mut Walk<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// It only has subcommands.
     Container,
 }

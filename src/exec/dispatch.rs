@@ -6,7 +6,7 @@ use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
+use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
@@ -172,7 +172,8 @@ impl Dispatch<'_> {
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
-            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access);
+            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
+                .with_max_string(self.config.proto_max_bulk_len as usize);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.missed()
@@ -231,6 +232,10 @@ impl Dispatch<'_> {
                     return Some(After::Fill(index, fill));
                 }
             },
+            Run::Walk(run) => {
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
+                run(&mut walk, &args, &mut Reply::new(out, self.client.version))
+            }
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
@@ -274,7 +279,8 @@ impl Dispatch<'_> {
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
         let access = self.access(batch);
-        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
+        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
+            .with_max_string(self.config.proto_max_bulk_len as usize);
         let loaded = match self.filled.take() {
             Some(Err(line)) => {
                 Reply::new(out, self.client.version).error(&line);
@@ -447,11 +453,7 @@ fn plan<'a>(
 
 /// True if a missing routed key is loaded before the command runs.
 fn fills_before(command: &Command, args: &Args<'_>) -> bool {
-    match command.spec.fill {
-        commands::Fill::Before => true,
-        commands::Fill::BeforeWith(word) => (3..args.len()).any(|index| args.is(index, word)),
-        commands::Fill::No | commands::Fill::Read => false,
-    }
+    command.spec.fill.with(args) == commands::Fill::Before
 }
 
 #[inline]
