@@ -117,7 +117,7 @@ impl Condition {
                 index if args.is(index, "xx") => &mut condition.xx,
                 index if args.is(index, "gt") => &mut condition.gt,
                 index if args.is(index, "lt") => &mut condition.lt,
-                _ => return Err([b"ERR Unsupported option ", word].concat()),
+                _ => return Err([b"ERR Unsupported option ", super::c_text(word)].concat()),
             };
             *flag = true;
         }

@@ -14,7 +14,7 @@ mod scan;
 mod spec;
 mod string;
 
-pub use args::Args;
+pub use args::{Args, c_text};
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 

@@ -472,7 +472,7 @@ fn arity_fits(arity: i32, args: usize) -> bool {
 const QUOTED: usize = 128;
 
 fn unknown_command(args: &Args<'_>) -> Vec<u8> {
-    let name = args.at(0);
+    let name = commands::c_text(args.at(0));
     let mut text = b"ERR unknown command '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(b"', with args beginning with: ");
@@ -482,6 +482,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
             break;
         }
         let room = QUOTED - (text.len() - start);
+        let arg = commands::c_text(arg);
         text.push(b'\'');
         text.extend(&arg[..arg.len().min(room)]);
         text.extend(b"' ");
@@ -490,6 +491,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
 }
 
 fn unknown_subcommand(container: &str, name: &[u8]) -> Vec<u8> {
+    let name = commands::c_text(name);
     let mut text = b"ERR unknown subcommand '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(format!("'. Try {} HELP.", container.to_uppercase()).bytes());
