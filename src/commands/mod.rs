@@ -3,11 +3,14 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod client;
+mod client_list;
 mod connection;
 mod counter;
 mod expire;
 mod key;
 mod lcs;
+mod monitor;
 mod options;
 mod registry;
 mod scan;
@@ -15,6 +18,8 @@ mod spec;
 mod string;
 
 pub use args::{Args, c_text};
+pub use connection::REDIS_VERSION;
+pub use monitor::{feed_monitors, is_secret};
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
@@ -24,11 +29,13 @@ use crate::state::{Client, State};
 use std::time::Duration;
 
 const FAMILIES: &[&[Spec]] = &[
+    client::COMMANDS,
     connection::COMMANDS,
     counter::COMMANDS,
     expire::COMMANDS,
     key::COMMANDS,
     lcs::COMMANDS,
+    monitor::COMMANDS,
     scan::COMMANDS,
     string::COMMANDS,
 ];

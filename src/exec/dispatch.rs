@@ -8,7 +8,7 @@ use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
-use crate::state::{Client, ReplyMode, State, WorkerStats};
+use crate::state::{Client, Kind, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ pub enum After {
     Done,
     /// The request at this index closes the connection once its reply is sent.
     Close,
-    /// The request at this index wants its connection suspended, and then `+OK`.
-    Sleep(usize, Duration),
+    /// The request at this index wants its connection suspended, and then `+OK`, unless the last is false (CLIENT
+    /// REPLY).
+    Sleep(usize, Duration, bool),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
     /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
@@ -112,8 +113,8 @@ impl Dispatch<'_> {
         self.client.authenticated
             && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
-            && self.state.monitors.load(Ordering::Relaxed) == 0
-            && self.state.paused_until.load(Ordering::Relaxed) == 0
+            && self.state.monitors.is_empty()
+            && self.state.pause.is_off()
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
@@ -219,6 +220,7 @@ impl Dispatch<'_> {
             }
             Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
         };
+        self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         let outcome = match command.spec.run {
             Run::Server(run) => {
                 let version = self.client.version;
@@ -239,11 +241,16 @@ impl Dispatch<'_> {
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
+        let answers = self.client.reply_mode == ReplyMode::On;
         self.mute(out, mark);
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
+        }
         match outcome {
             Outcome::Done => None,
             Outcome::Close => Some(After::Close),
-            Outcome::Sleep(duration) => Some(After::Sleep(index, duration)),
+            Outcome::Sleep(duration) => Some(After::Sleep(index, duration, answers)),
             Outcome::Shutdown => Some(After::Shutdown),
         }
     }
@@ -384,22 +391,20 @@ impl Dispatch<'_> {
             let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
             return Err(Refusal::error(text, command));
         }
-        if !self.client.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+        if !self.client.is_authenticated(self.config) && !spec.flags.has(Flags::NO_AUTH) {
             return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
         }
         if self.config.maxmemory > 0 && spec.flags.has(Flags::DENYOOM) && crate::alloc::used() > self.config.maxmemory {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Err(Refusal::error(text.into(), command));
         }
-        let until = self.state.paused_until.load(Ordering::Relaxed);
-        if until > now {
-            let writes_only = self.state.pause_writes_only.load(Ordering::Relaxed);
-            let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
-            if writes || !writes_only {
-                return Err(Refusal::Paused(until));
-            }
-        } else if until != 0 {
-            self.state.paused_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+        let changes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+        if (changes || spec.flags.has(Flags::READONLY)) && self.client.info.monitor.load(Ordering::Relaxed) {
+            // For Redis, a monitor is a kind of replica.
+            return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
+        }
+        if let Some(until) = self.state.pause.holds(changes, now) {
+            return Err(Refusal::Paused(until));
         }
         Ok(command)
     }

@@ -2,17 +2,23 @@
 //! counters. No sockets, no locks held over a command.
 
 mod client;
+mod monitor;
+mod pause;
 mod stats;
 
-pub use client::{Client, ClientInfo, Clients, Kind, ReplyMode};
+pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
+pub use monitor::Monitors;
+pub use pause::Pause;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -34,14 +40,15 @@ pub struct State {
     pub run_id: String,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
+    stopped: Notify,
     /// Connections in MONITOR mode.
-    pub monitors: AtomicUsize,
+    pub monitors: Monitors,
+    /// What the server listens on, as INFO's `listener0` and so on tell it.
+    pub listeners: Mutex<Vec<String>>,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
-    /// CLIENT PAUSE: until when (ms since the epoch), and whether only writes wait.
-    pub paused_until: AtomicI64,
-    /// See `paused_until`.
-    pub pause_writes_only: AtomicBool,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
 }
 
 impl State {
@@ -75,10 +82,11 @@ impl State {
             started_at: now,
             run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             stopping: AtomicBool::new(false),
-            monitors: AtomicUsize::new(0),
+            stopped: Notify::new(),
+            monitors: Monitors::default(),
+            listeners: Mutex::default(),
             active_expire: AtomicBool::new(true),
-            paused_until: AtomicI64::new(0),
-            pause_writes_only: AtomicBool::new(false),
+            pause: Pause::default(),
         }
     }
 
@@ -87,9 +95,31 @@ impl State {
         self.workers.iter().map(|worker| counter(worker).get()).sum()
     }
 
-    /// Asks the server to stop: connections are closed once their current command is done.
+    /// Forgets a connection that has ended.
+    pub fn disconnect(&self, client: &ClientInfo) {
+        self.monitors.remove(client);
+        self.clients.disconnect(client.id);
+    }
+
+    /// Ends CLIENT PAUSE; the connections that wait go on.
+    pub fn unpause(&self) {
+        self.pause.end();
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Asks the server to stop: no connection is accepted any more, and each is closed once its current command is
+    /// done and its replies are sent.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.clients.each(|client| client.kill());
+        self.stopping.store(true, Ordering::Release);
+        self.stopped.notify_waiters();
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Waits for [`State::stop`].
+    pub async fn stopped(&self) {
+        let notified = self.stopped.notified();
+        if !self.stopping.load(Ordering::Acquire) {
+            notified.await;
+        }
     }
 }
