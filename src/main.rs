@@ -8,17 +8,18 @@ use std::sync::Arc;
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
 
 fn main() {
-    let mut config = Config::default();
-    let args: Vec<String> = std::env::args().collect();
-    let mut workers = 1;
-    for pair in args.windows(2) {
-        match pair[0].as_str() {
-            "--port" => config.port = pair[1].parse().unwrap(),
-            "--workers" => workers = pair[1].parse().unwrap(),
-            _ => {}
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let loaded = match Config::load(&args) {
+        Ok(loaded) => loaded,
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("{fault}");
+            }
+            std::process::exit(1);
         }
-    }
-    let state = Arc::new(State::new(ConfigHandle::new(config), workers, cenote::clock::now_ms()));
+    };
+    let workers = loaded.config.workers.max(1) as usize;
+    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), workers, cenote::clock::now_ms()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(cenote::server::serve(state)).unwrap();
 }
