@@ -3,12 +3,18 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod command;
 mod connection;
+mod docs;
+mod help;
+mod redact;
 mod registry;
 mod spec;
 mod string;
+mod syntax;
 
 pub use args::Args;
+pub use redact::redacted;
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
@@ -17,7 +23,7 @@ use crate::protocol::Reply;
 use crate::state::{Client, State};
 use std::time::Duration;
 
-const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[command::COMMANDS, connection::COMMANDS, string::COMMANDS];
 
 /// What a handler leaves to be done.
 #[derive(Debug)]

@@ -2,15 +2,26 @@
 //! counters. No sockets, no locks held over a command.
 
 mod client;
+mod errors;
+mod latency;
+mod rates;
+mod slowlog;
 mod stats;
 
 pub use client::{Client, ClientInfo, Clients, Kind, ReplyMode};
-pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
+pub use errors::ErrorKinds;
+pub use latency::{LatencyMonitor, Spike, Spikes};
+pub use rates::Rates;
+pub use slowlog::{SlowCommand, Slowlog, shorten};
+pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -26,6 +37,20 @@ pub struct State {
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
     pub run_id: String,
+    /// The same for this history of the data (INFO's `master_replid`).
+    pub replication_id: Mutex<String>,
+    /// The configuration file, once known: CONFIG REWRITE writes it. Absolute.
+    pub config_file: OnceLock<PathBuf>,
+    /// SLOWLOG.
+    pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: LatencyMonitor,
+    /// What happened a second: commands, bytes received, bytes sent.
+    pub rates: Rates<3>,
+    /// Bytes in use before there were keys; 0 before the first [`State::tick`].
+    startup_memory: AtomicU64,
+    /// The most memory that was seen in use, and when (ms since the epoch).
+    peak_memory: Mutex<(u64, i64)>,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
     /// Connections in MONITOR mode.
@@ -49,8 +74,11 @@ impl State {
         };
         let mut hash_seed = [0u8; 8];
         seed(&mut hash_seed);
-        let mut run_id = [0u8; 20];
-        seed(&mut run_id);
+        let id = || {
+            let mut id = [0u8; 20];
+            seed(&mut id);
+            id.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
         let databases = config.load().databases as usize;
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
@@ -58,7 +86,14 @@ impl State {
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             started_at: now,
-            run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            run_id: id(),
+            replication_id: Mutex::new(id()),
+            config_file: OnceLock::new(),
+            slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
+            rates: Rates::default(),
+            startup_memory: AtomicU64::new(0),
+            peak_memory: Mutex::new((0, now)),
             stopping: AtomicBool::new(false),
             monitors: AtomicUsize::new(0),
             active_expire: AtomicBool::new(true),
@@ -70,6 +105,56 @@ impl State {
     /// A counter summed over the workers.
     pub fn sum(&self, counter: impl Fn(&WorkerStats) -> &Cell64) -> u64 {
         self.workers.iter().map(|worker| counter(worker).get()).sum()
+    }
+
+    /// Takes the samples that INFO's rates and peaks rest on; to be called every 100 ms.
+    pub fn tick(&self, now: i64) {
+        let counts = [self.sum(|w| &w.processed), self.sum(|w| &w.net_in), self.sum(|w| &w.net_out)];
+        self.rates.sample(now, counts);
+        let used = crate::alloc::used();
+        if self.startup_memory.load(Ordering::Relaxed) == 0 {
+            self.startup_memory.store(used, Ordering::Relaxed);
+        }
+        self.note_memory(used, now);
+    }
+
+    /// Bytes in use before there were keys.
+    pub fn startup_memory(&self) -> u64 {
+        self.startup_memory.load(Ordering::Relaxed)
+    }
+
+    /// The most memory that was seen in use, `used` at `now` included, and when (ms since the epoch).
+    pub fn note_memory(&self, used: u64, now: i64) -> (u64, i64) {
+        let mut peak = self.peak_memory.lock();
+        if used > peak.0 {
+            *peak = (used, now);
+        }
+        *peak
+    }
+
+    /// Notes how long something took, if that is a latency spike: `latency-monitor-threshold` or longer.
+    pub fn note_latency(&self, event: &'static str, ns: u64, now: i64) {
+        let threshold = self.config.load().latency_monitor_threshold;
+        let ms = ns / 1_000_000;
+        if threshold > 0 && ms >= threshold {
+            self.latency.add(event, now / 1000, ms);
+        }
+    }
+
+    /// Error replies by their first word.
+    pub fn errors(&self) -> BTreeMap<Vec<u8>, u64> {
+        let mut sum = BTreeMap::new();
+        self.workers.iter().for_each(|worker| worker.error_kinds.add_to(&mut sum));
+        sum
+    }
+
+    /// Forgets what was counted, as CONFIG RESETSTAT does.
+    pub fn reset_stats(&self, now: i64) {
+        self.workers.iter().for_each(|worker| worker.reset());
+        self.keyspace.reset_counts();
+        self.clients.reset_counts();
+        crate::alloc::reset_peak();
+        *self.peak_memory.lock() = (crate::alloc::used(), now);
     }
 
     /// Asks the server to stop: connections are closed once their current command is done.
