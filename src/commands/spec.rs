@@ -60,6 +60,8 @@ pub enum Fill {
     Read,
     /// It changes part of the value: a missing routed key is loaded before it runs.
     Before,
+    /// The same, if this word is among the options behind key and value.
+    BeforeWith(&'static str),
 }
 
 macro_rules! bits {

@@ -163,9 +163,7 @@ impl fmt::Display for Kind {
             Kind::Bool => f.write_str("yes or no"),
             Kind::Int { min, max, .. } => write!(f, "an integer between {min} and {max}"),
             Kind::Octal { max } => write!(f, "a file mode between 0 and {max:o}"),
-            Kind::Memory { .. } => {
-                f.write_str("a number of bytes such as 1000, 64kb, 100mb or 2gb")
-            }
+            Kind::Memory { .. } => f.write_str("a number of bytes such as 1000, 64kb, 100mb or 2gb"),
             Kind::MemoryOrPercent => f.write_str("a number of bytes such as 100mb, or 5%"),
             Kind::Enum(words) => write!(f, "one of {}", words.listed.join(", ")),
             Kind::Flags(words) => write!(f, "one or more of {}", words.listed.join(", ")),
@@ -173,9 +171,7 @@ impl fmt::Display for Kind {
             Kind::Line { words } => write!(f, "at least {words} more word(s)"),
             Kind::Special(special) => f.write_str(match special {
                 Special::Save => "pairs of seconds and changes such as 3600 1, or \"\"",
-                Special::OutputLimits => {
-                    "a class (normal, replica or pubsub), hard limit, soft limit, seconds"
-                }
+                Special::OutputLimits => "a class (normal, replica or pubsub), hard limit, soft limit, seconds",
                 Special::NotifyEvents => "letters of Ag$lshzxeKEtmdn, or \"\"",
                 Special::Bind => "up to 16 addresses",
                 Special::OomScores => "three integers between -2000 and 2000",
@@ -220,8 +216,7 @@ pub struct Found {
 pub fn find(name: &[u8]) -> Option<Found> {
     static NAMES: LazyLock<HashMap<&str, (usize, &str)>> = LazyLock::new(|| {
         let rows = DIRECTIVES.iter().enumerate();
-        rows.flat_map(|(at, row)| row.names().map(move |name| (name, (at, name))))
-            .collect()
+        rows.flat_map(|(at, row)| row.names().map(move |name| (name, (at, name)))).collect()
     });
     // No name is longer; a client's megabyte need not be copied to find that out.
     if name.len() > 64 {
@@ -229,11 +224,7 @@ pub fn find(name: &[u8]) -> Option<Found> {
     }
     let lower = name.to_ascii_lowercase();
     let &(index, name) = NAMES.get(std::str::from_utf8(&lower).ok()?)?;
-    Some(Found {
-        index,
-        directive: &DIRECTIVES[index],
-        name,
-    })
+    Some(Found { index, directive: &DIRECTIVES[index], name })
 }
 
 /// The known name nearest to a misspelt one, if it is near enough to be meant.
@@ -273,11 +264,7 @@ mod tests {
 
     #[test]
     fn names_are_sorted_and_unique() {
-        assert!(
-            DIRECTIVES
-                .windows(2)
-                .all(|pair| pair[0].name < pair[1].name)
-        );
+        assert!(DIRECTIVES.windows(2).all(|pair| pair[0].name < pair[1].name));
         let mut seen = HashSet::new();
         for name in DIRECTIVES.iter().flat_map(Directive::names) {
             assert!(seen.insert(name), "{name} twice");
@@ -289,10 +276,7 @@ mod tests {
     #[test]
     fn found_by_any_name_in_any_case() {
         let found = find(b"SLAVE-Priority").unwrap();
-        assert_eq!(
-            (found.directive.name, found.name),
-            ("replica-priority", "slave-priority")
-        );
+        assert_eq!((found.directive.name, found.name), ("replica-priority", "slave-priority"));
         assert!(find(b"nosuch").is_none());
         assert!(find(&[b'x'; 1000]).is_none());
     }

@@ -19,11 +19,7 @@ pub struct ConfigHandle {
 impl ConfigHandle {
     /// Puts the first configuration into force, version 1.
     pub fn new(config: Config) -> Self {
-        ConfigHandle {
-            current: RwLock::new(Arc::new(config)),
-            version: AtomicU64::new(1),
-            updating: Mutex::new(()),
-        }
+        ConfigHandle { current: RwLock::new(Arc::new(config)), version: AtomicU64::new(1), updating: Mutex::new(()) }
     }
 
     /// Grows with each update. One relaxed load; ask before [`ConfigHandle::load`], not after.
@@ -39,10 +35,7 @@ impl ConfigHandle {
     /// Replaces the configuration by what `change` makes of it, unless that fails. Updates run one
     /// at a time; `change` may take its time (bind a port), readers go on with the old one.
     /// It must not update in turn.
-    pub fn update<E>(
-        &self,
-        change: impl FnOnce(&Config) -> Result<Config, E>,
-    ) -> Result<Arc<Config>, E> {
+    pub fn update<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<Arc<Config>, E> {
         let _one_at_a_time = self.updating.lock();
         let new = Arc::new(change(&self.load())?);
         // The version moves last: who sees the new version loads the new configuration.
@@ -64,11 +57,7 @@ impl ConfigReader {
     pub fn new(handle: Arc<ConfigHandle>) -> Self {
         let version = handle.version();
         let config = handle.load();
-        ConfigReader {
-            handle,
-            version,
-            config,
-        }
+        ConfigReader { handle, version, config }
     }
 
     /// The configuration in force: one relaxed load if it did not change since the last call.
@@ -92,16 +81,9 @@ mod tests {
         let mut reader = ConfigReader::new(handle.clone());
         let before = reader.current().clone();
         assert!(Arc::ptr_eq(&before, reader.current()));
-        handle
-            .update(|config| config.set(&[(b"hz", b"50")], true))
-            .unwrap();
-        assert_eq!(
-            (before.hz, reader.current().hz, handle.version()),
-            (10, 50, 2)
-        );
-        handle
-            .update(|config| config.set(&[(b"hz", b"x")], true))
-            .unwrap_err();
+        handle.update(|config| config.set(&[(b"hz", b"50")], true)).unwrap();
+        assert_eq!((before.hz, reader.current().hz, handle.version()), (10, 50, 2));
+        handle.update(|config| config.set(&[(b"hz", b"x")], true)).unwrap_err();
         assert_eq!((reader.current().hz, handle.version()), (50, 2));
     }
 

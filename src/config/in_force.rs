@@ -51,10 +51,7 @@ pub enum SetError {
 impl SetError {
     /// An error of putting a value into force, such as an address that cannot be bound.
     pub fn failed(name: &str, text: impl Into<Cow<'static, str>>) -> Self {
-        SetError::Failed {
-            name: name.to_owned(),
-            text: text.into(),
-        }
+        SetError::Failed { name: name.to_owned(), text: text.into() }
     }
 }
 
@@ -62,16 +59,10 @@ impl fmt::Display for SetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SetError::Unknown { name } => {
-                write!(
-                    f,
-                    "Unknown option or number of arguments for CONFIG SET - '{name}'"
-                )
+                write!(f, "Unknown option or number of arguments for CONFIG SET - '{name}'")
             }
             SetError::Failed { name, text } => {
-                write!(
-                    f,
-                    "CONFIG SET failed (possibly related to argument '{name}') - {text}"
-                )
+                write!(f, "CONFIG SET failed (possibly related to argument '{name}') - {text}")
             }
         }
     }
@@ -101,11 +92,7 @@ impl Deref for Config {
 impl Config {
     pub(super) fn new(values: Vec<Arc<str>>, lines: Vec<Line>) -> Self {
         let settings = Settings::new(&values);
-        Config {
-            values,
-            lines: lines.into(),
-            settings,
-        }
+        Config { values, lines: lines.into(), settings }
     }
 
     /// The value of a directive, by any of its names, as `CONFIG GET` prints it.
@@ -158,9 +145,7 @@ impl Config {
         let mut seen = HashSet::with_capacity(pairs.len());
         for (name, _) in pairs {
             let one = find(name).filter(|found| found.directive.is_value());
-            let one = one.ok_or_else(|| SetError::Unknown {
-                name: printable(name),
-            })?;
+            let one = one.ok_or_else(|| SetError::Unknown { name: printable(name) })?;
             let refused = match one.directive.change {
                 Change::Immutable => Some("can't set immutable config"),
                 Change::Protected if !self.enable_protected_configs.permits(local) => {
@@ -183,17 +168,12 @@ impl Config {
         let mut found = Vec::with_capacity(pairs.len());
         for (name, _) in pairs {
             let one = find(name.as_bytes()).filter(|found| found.directive.is_value());
-            found.push(one.ok_or_else(|| SetError::Unknown {
-                name: (*name).to_owned(),
-            })?);
+            found.push(one.ok_or_else(|| SetError::Unknown { name: (*name).to_owned() })?);
         }
         self.replaced(found.iter().zip(pairs.iter().map(|pair| pair.1.as_bytes())))
     }
 
-    fn replaced<'a>(
-        &self,
-        pairs: impl Iterator<Item = (&'a Found, &'a [u8])>,
-    ) -> Result<Config, SetError> {
+    fn replaced<'a>(&self, pairs: impl Iterator<Item = (&'a Found, &'a [u8])>) -> Result<Config, SetError> {
         let mut values = self.values.clone();
         for (found, value) in pairs {
             let parsed = match std::str::from_utf8(value) {
@@ -206,20 +186,14 @@ impl Config {
             }
         }
         let settings = Settings::new(&values);
-        Ok(Config {
-            values,
-            lines: self.lines.clone(),
-            settings,
-        })
+        Ok(Config { values, lines: self.lines.clone(), settings })
     }
 
     /// The directives whose value differs between two configurations.
     pub fn changed(&self, other: &Config) -> Vec<&'static str> {
         let pairs = self.values.iter().zip(&other.values);
         let rows = DIRECTIVES.iter().zip(pairs);
-        rows.filter(|(_, (one, two))| one != two)
-            .map(|(row, _)| row.name)
-            .collect()
+        rows.filter(|(_, (one, two))| one != two).map(|(row, _)| row.name).collect()
     }
 
     /// One line for each directive that was set to something else than its default although
@@ -237,10 +211,7 @@ impl Config {
                     true => format!(" {}", super::line::shown(&self.values[at])),
                     false => String::new(),
                 };
-                out.push(format!(
-                    "{}{value}: accepted, but without effect in Cenote",
-                    row.name
-                ));
+                out.push(format!("{}{value}: accepted, but without effect in Cenote", row.name));
             }
         }
         out
@@ -254,11 +225,7 @@ impl fmt::Debug for Config {
         let mut map = f.debug_map();
         for (at, row) in DIRECTIVES.iter().enumerate() {
             if self.values[at] != standard.values[at] {
-                let value: &str = if row.secret {
-                    "<secret>"
-                } else {
-                    &self.values[at]
-                };
+                let value: &str = if row.secret { "<secret>" } else { &self.values[at] };
                 map.entry(&row.name, &value);
             }
         }
@@ -276,9 +243,7 @@ impl fmt::Debug for Line {
 /// A client's word for an error text: one line.
 fn printable(word: &[u8]) -> String {
     let text = String::from_utf8_lossy(word);
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -287,22 +252,13 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> Result<Config, String> {
-        let bytes: Vec<_> = pairs
-            .iter()
-            .map(|(n, v)| (n.as_bytes(), v.as_bytes()))
-            .collect();
-        Config::default()
-            .set(&bytes, true)
-            .map_err(|error| error.to_string())
+        let bytes: Vec<_> = pairs.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        Config::default().set(&bytes, true).map_err(|error| error.to_string())
     }
 
     fn names(patterns: &[&str]) -> Vec<String> {
         let bytes: Vec<_> = patterns.iter().map(|p| p.as_bytes()).collect();
-        Config::default()
-            .get(&bytes)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect()
+        Config::default().get(&bytes).into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]
@@ -331,66 +287,34 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.maxmemory, 1 << 30);
         assert_eq!(config.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu);
-        assert_eq!(
-            (config.output_limits[1].hard, config.output_limits[1].soft),
-            (1024, 2)
-        );
+        assert_eq!((config.output_limits[1].hard, config.output_limits[1].soft), (1024, 2));
         assert_eq!(config.slowlog_log_slower_than, -1);
         let changed = Config::default().changed(&config);
         assert_eq!(changed.len(), 4);
         let file = Config::default().with(&[("workers", "3"), ("enable-debug-command", "local")]);
         let file = file.unwrap();
-        assert_eq!(
-            (file.workers, file.enable_debug_command),
-            (3, Allowed::Local)
-        );
+        assert_eq!((file.workers, file.enable_debug_command), (3, Allowed::Local));
         assert!(file.enable_debug_command.permits(true));
         assert!(!file.enable_debug_command.permits(false));
     }
 
     #[test]
     fn set_refuses_as_redis_does() {
-        let failed = |name: &str, text: &str| {
-            Err(format!(
-                "CONFIG SET failed (possibly related to argument '{name}') - {text}"
-            ))
-        };
+        let failed =
+            |name: &str, text: &str| Err(format!("CONFIG SET failed (possibly related to argument '{name}') - {text}"));
         let unknown = "Unknown option or number of arguments for CONFIG SET - 'nosuch'";
-        assert_eq!(
-            set(&[("nosuch", "1"), ("alsono", "2")]),
-            Err(unknown.to_owned())
-        );
-        assert_eq!(
-            set(&[("hz", "x"), ("nosuch", "1")]),
-            Err(unknown.to_owned())
-        );
+        assert_eq!(set(&[("nosuch", "1"), ("alsono", "2")]), Err(unknown.to_owned()));
+        assert_eq!(set(&[("hz", "x"), ("nosuch", "1")]), Err(unknown.to_owned()));
         for name in ["include", "user", "rename-command", "loadmodule"] {
-            assert!(
-                set(&[(name, "x")])
-                    .unwrap_err()
-                    .starts_with("Unknown option")
-            );
+            assert!(set(&[(name, "x")]).unwrap_err().starts_with("Unknown option"));
         }
-        assert_eq!(
-            set(&[("hz", "1"), ("HZ", "2")]),
-            failed("hz", "duplicate parameter")
-        );
+        assert_eq!(set(&[("hz", "1"), ("HZ", "2")]), failed("hz", "duplicate parameter"));
         let immutable = failed("databases", "can't set immutable config");
         assert_eq!(set(&[("hz", "x"), ("databases", "5")]), immutable);
-        assert_eq!(
-            set(&[("dir", "/tmp")]),
-            failed("dir", "can't set protected config")
-        );
+        assert_eq!(set(&[("dir", "/tmp")]), failed("dir", "can't set protected config"));
         let text = "argument couldn't be parsed into an integer";
-        assert_eq!(
-            set(&[("timeout", "5"), ("slave-priority", "x")]),
-            failed("slave-priority", text)
-        );
-        assert!(
-            Config::default()
-                .set(&[(b"requirepass", b"\xff")], true)
-                .is_err()
-        );
+        assert_eq!(set(&[("timeout", "5"), ("slave-priority", "x")]), failed("slave-priority", text));
+        assert!(Config::default().set(&[(b"requirepass", b"\xff")], true).is_err());
         // Both names of one directive are two parameters.
         let both = set(&[("slave-priority", "5"), ("replica-priority", "6")]).unwrap();
         assert_eq!(both.value("slave-priority"), Some("6"));
@@ -398,9 +322,7 @@ mod tests {
 
     #[test]
     fn protected_directives_can_be_allowed() {
-        let config = Config::default()
-            .with(&[("enable-protected-configs", "local")])
-            .unwrap();
+        let config = Config::default().with(&[("enable-protected-configs", "local")]).unwrap();
         assert!(config.set(&[(b"dbfilename", b"x.rdb")], true).is_ok());
         assert!(config.set(&[(b"dbfilename", b"x.rdb")], false).is_err());
     }
@@ -410,17 +332,11 @@ mod tests {
         assert_eq!(names(&["HZ", "hz", "h?"]), ["HZ"]);
         assert_eq!(names(&["slave-p*"]), ["slave-priority"]);
         let max = names(&["max[cm]*[s]"]);
-        assert_eq!(
-            max,
-            ["maxclients", "maxmemory-clients", "maxmemory-samples"]
-        );
+        assert_eq!(max, ["maxclients", "maxmemory-clients", "maxmemory-samples"]);
         assert!(names(&["", "nosuch", "include", "user"]).is_empty());
         assert_eq!(names(&["key-load-delay"]), ["key-load-delay"]);
         let all = names(&["*"]);
-        assert!(
-            !all.iter()
-                .any(|name| name == "key-load-delay" || name == "include")
-        );
+        assert!(!all.iter().any(|name| name == "key-load-delay" || name == "include"));
         assert!(all.len() > 240);
     }
 

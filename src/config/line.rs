@@ -49,11 +49,7 @@ pub fn quote(word: &[u8]) -> String {
 /// A word for a message: in single quotes, on one line, shortened if it is long.
 pub(super) fn shown(word: &str) -> String {
     const MOST: usize = 80;
-    let mut text: String = word
-        .chars()
-        .take(MOST)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut text: String = word.chars().take(MOST).flat_map(char::escape_debug).collect();
     if word.chars().nth(MOST).is_some() {
         text.push('…');
     }
@@ -97,9 +93,7 @@ fn double_quoted<'a>(text: &'a [u8], out: &mut Vec<u8>) -> Result<&'a [u8], Unba
     loop {
         match (*text.get(at).ok_or(Unbalanced)?, &text[at + 1..]) {
             (b'"', rest) => return Ok(rest),
-            (b'\\', &[b'x', high, low, ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
+            (b'\\', &[b'x', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 out.push(hex(high) << 4 | hex(low));
                 at += 4;
             }

@@ -140,19 +140,12 @@ impl Loader {
         }
         let config = Config::new(self.values, self.lines);
         let warnings = config.warnings();
-        Ok(Loaded {
-            config,
-            warnings,
-            file,
-        })
+        Ok(Loaded { config, warnings, file })
     }
 
     fn fault(&mut self, place: &Place, text: impl Into<String>) {
         if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault {
-                place: place.clone(),
-                text: text.into(),
-            });
+            self.faults.push(Fault { place: place.clone(), text: text.into() });
         }
     }
 
@@ -192,10 +185,7 @@ impl Loader {
             });
             match (arg.strip_prefix("--"), list.last_mut()) {
                 (Some(name), _) if !wants_value => match words_of(name.as_bytes()) {
-                    Ok(name) if !name.is_empty() => list.push(Argument {
-                        name,
-                        values: vec![],
-                    }),
+                    Ok(name) if !name.is_empty() => list.push(Argument { name, values: vec![] }),
                     Ok(_) => self.fault(&place, "'--' must be followed by a directive's name"),
                     Err(text) => self.fault(&place, format!("{}: {text}", shown(arg))),
                 },
@@ -206,11 +196,7 @@ impl Loader {
                 }
             }
         }
-        for Argument {
-            mut name,
-            mut values,
-        } in list
-        {
+        for Argument { mut name, mut values } in list {
             if is_save(&name[0]) && name.len() == 1 && values.is_empty() {
                 values.push(String::new());
             }
@@ -239,8 +225,7 @@ impl Loader {
             return;
         }
         let mut text = Vec::new();
-        let read =
-            File::open(&real).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text));
+        let read = File::open(&real).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text));
         if let Err(error) = read {
             return self.fault(place, cannot(&io_text(&error)));
         }
@@ -260,19 +245,13 @@ impl Loader {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let place = Place::File {
-                path: path.clone(),
-                line: at + 1,
-            };
+            let place = Place::File { path: path.clone(), line: at + 1 };
             match words_of(line) {
                 Ok(words) if words.is_empty() => {}
                 Ok(words) => self.directive(&place, &words),
                 Err(text) => {
                     // The line may hold a password: only its first word is told.
-                    let first = line
-                        .split(u8::is_ascii_whitespace)
-                        .next()
-                        .unwrap_or_default();
+                    let first = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
                     let first = shown(&String::from_utf8_lossy(first));
                     self.fault(&place, format!("{first}: {text}"));
                 }
@@ -296,10 +275,8 @@ impl Loader {
     /// A relative path counts from the working directory, as in Redis; where there is no such
     /// file (or directory of a pattern), from the directory of the file that includes it.
     fn resolve(&self, path: &Path) -> PathBuf {
-        let fixed: PathBuf = path
-            .components()
-            .take_while(|part| glob::is_literal(part.as_os_str().as_encoded_bytes()))
-            .collect();
+        let fixed: PathBuf =
+            path.components().take_while(|part| glob::is_literal(part.as_os_str().as_encoded_bytes())).collect();
         let here = match fixed.as_os_str().is_empty() {
             true => path.is_absolute() || !expand(path).is_empty(),
             false => path.is_absolute() || fixed.exists(),
@@ -325,10 +302,7 @@ impl Loader {
             if row.name == "include" {
                 return self.include(place, words);
             }
-            self.lines.push(Line {
-                name: row.name,
-                words: words.to_vec(),
-            });
+            self.lines.push(Line { name: row.name, words: words.to_vec() });
             return;
         }
         let list: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -374,11 +348,7 @@ fn unknown(name: &str) -> String {
     {
         let value = if value.is_empty() { "value" } else { value };
         let secret = find(name.as_bytes()).is_some_and(|found| found.directive.secret);
-        let value = if secret {
-            "…".to_owned()
-        } else {
-            shown(value)
-        };
+        let value = if secret { "…".to_owned() } else { shown(value) };
         return format!("'{name}=…' is not a directive; write a blank, as in {name} {value}");
     }
     match nearest(name) {
@@ -398,11 +368,7 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
         }
         let mut next = Vec::new();
         for path in &paths {
-            let directory = if path.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                path
-            };
+            let directory = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             // What is no directory, or cannot be read, matches nothing.
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = entry.file_name();

@@ -56,35 +56,17 @@ fn arguments_as_redis_server_takes_them() {
     assert_eq!(config(&[]), Config::default());
     let one = config(&["--port", "6380", "--save", "", "--hz", "20"]);
     assert_eq!((one.port, one.hz, one.value("save")), (6380, 20, Some("")));
-    let words = config(&[
-        "--bind",
-        "127.0.0.1",
-        "::1",
-        "--save",
-        "3600",
-        "1",
-        "300",
-        "5",
-    ]);
+    let words = config(&["--bind", "127.0.0.1", "::1", "--save", "3600", "1", "300", "5"]);
     assert_eq!(words.value("bind"), Some("127.0.0.1 ::1"));
     assert_eq!(words.value("save"), Some("3600 1 300 5"));
-    assert_eq!(
-        config(&["--bind", "127.0.0.1 ::1"]),
-        config(&["--bind", "127.0.0.1", "::1"])
-    );
+    assert_eq!(config(&["--bind", "127.0.0.1 ::1"]), config(&["--bind", "127.0.0.1", "::1"]));
     let joined = config(&["--port 7119", "--HZ 20"]);
     assert_eq!((joined.port, joined.hz), (7119, 20));
     assert_eq!(config(&["--hz", "20", "--hz", "30"]).hz, 30);
-    assert_eq!(
-        config(&["--slowlog-log-slower-than", "-1"]).slowlog_log_slower_than,
-        -1
-    );
+    assert_eq!(config(&["--slowlog-log-slower-than", "-1"]).slowlog_log_slower_than, -1);
     // The shell has taken the quotes: what is left is the value.
     assert_eq!(config(&["--requirepass", "\"a b\""]).requirepass, "\"a b\"");
-    assert_eq!(
-        config(&["--routes", "r.toml", "--workers", "2"]).routes,
-        "r.toml"
-    );
+    assert_eq!(config(&["--routes", "r.toml", "--workers", "2"]).routes, "r.toml");
 }
 
 #[test]
@@ -97,24 +79,12 @@ fn a_value_may_look_like_a_name_but_save_may_stand_alone() {
 
 #[test]
 fn save_lines_add_up() {
-    assert_eq!(
-        file_config("save 60 1\nsave 70 2\n").value("save"),
-        Some("60 1 70 2")
-    );
-    assert_eq!(
-        file_config("save 60 1\nsave \"\"\n").value("save"),
-        Some("")
-    );
-    assert_eq!(
-        file_config("save \"\"\nsave 1 2\n").value("save"),
-        Some("1 2")
-    );
+    assert_eq!(file_config("save 60 1\nsave 70 2\n").value("save"), Some("60 1 70 2"));
+    assert_eq!(file_config("save 60 1\nsave \"\"\n").value("save"), Some(""));
+    assert_eq!(file_config("save \"\"\nsave 1 2\n").value("save"), Some("1 2"));
     let folder = Folder::new();
     let file = folder.write("a.conf", "save 60 1\n");
-    assert_eq!(
-        config(&[&file, "--save", "5", "6"]).value("save"),
-        Some("60 1 5 6")
-    );
+    assert_eq!(config(&[&file, "--save", "5", "6"]).value("save"), Some("60 1 5 6"));
 }
 
 #[test]
@@ -126,26 +96,18 @@ fn the_file_then_standard_input_then_the_arguments() {
     assert_eq!((config.hz, config.timeout, config.port), (30, 6, 7000));
     assert_eq!(loaded.file.as_deref(), Some(Path::new(&file)));
     let loaded = run(&["-", "--hz", "30"], "hz 20\ntimeout 9\n").unwrap();
-    assert_eq!(
-        (loaded.config.hz, loaded.config.timeout, loaded.file),
-        (30, 9, None)
-    );
+    assert_eq!((loaded.config.hz, loaded.config.timeout, loaded.file), (30, 9, None));
 }
 
 #[test]
 fn lines_of_a_file() {
-    let text =
-        "# comment\r\n\r\n\t HZ\t 20  \r\nrequirepass \"a\\x41b \\n\\\"q\"\r\n\"timeout\" '7'";
+    let text = "# comment\r\n\r\n\t HZ\t 20  \r\nrequirepass \"a\\x41b \\n\\\"q\"\r\n\"timeout\" '7'";
     let config = file_config(text);
     assert_eq!((config.hz, config.timeout), (20, 7));
     assert_eq!(config.requirepass, "aAb \n\"q");
-    let limits =
-        "client-output-buffer-limit normal 1 2 3\nclient-output-buffer-limit slave 4 5 6\n";
+    let limits = "client-output-buffer-limit normal 1 2 3\nclient-output-buffer-limit slave 4 5 6\n";
     let limits = file_config(limits).output_limits;
-    assert_eq!(
-        (limits[0].hard, limits[1].hard, limits[2].hard),
-        (1, 4, 33554432)
-    );
+    assert_eq!((limits[0].hard, limits[1].hard, limits[2].hard), (1, 4, 33554432));
     let lines = file_config("rename-command FLUSHALL \"\"\nuser foo on nopass\n");
     assert_eq!(lines.lines().len(), 2);
     assert_eq!(lines.lines()[0].words, ["FLUSHALL", ""]);
@@ -157,14 +119,7 @@ fn all_faults_with_their_lines() {
     let text = "maxmemmory 1gb\nport 70000\n# fine\nhz 20 # no comment here\nhz\nhz \"20\n\
                 requirepass \"hush\nuser\nxyzzy-plugh 1\n";
     let file = folder.write("redis.conf", text);
-    let list = faults(&[
-        &file,
-        "--hz=20",
-        "--appendonly",
-        "maybe",
-        "--nosuchatall",
-        "1",
-    ]);
+    let list = faults(&[&file, "--hz=20", "--appendonly", "maybe", "--nosuchatall", "1"]);
     let text = list.join("\n").replace(&file, "redis.conf");
     let expected = "\
 redis.conf:1: unknown directive 'maxmemmory'; did you mean 'maxmemory'?
@@ -184,10 +139,7 @@ command line: 'hz=…' is not a directive; write a blank, as in hz '20'";
 
 #[test]
 fn faults_hold_no_secrets() {
-    for args in [
-        &["--requirepass", "hush", "hush"][..],
-        &["--requirepass=hush"],
-    ] {
+    for args in [&["--requirepass", "hush", "hush"][..], &["--requirepass=hush"]] {
         assert!(!faults(args)[0].contains("hush"));
     }
 }
@@ -208,20 +160,14 @@ fn includes() {
     folder.write("inc/1.conf", "hz 44\ntimeout 3\n");
     folder.write("inc/2.conf", "hz 55\n");
     folder.write("inc/.hidden.conf", "hz 66\n");
-    let file = folder.write(
-        "a.conf",
-        "hz 33\ninclude inc/*.conf\ninclude inc/no*.conf\n",
-    );
+    let file = folder.write("a.conf", "hz 33\ninclude inc/*.conf\ninclude inc/no*.conf\n");
     let read = config(&[&file]);
     assert_eq!((read.hz, read.timeout), (55, 3));
     let file = folder.write("b.conf", "include inc/1.conf\nhz 33\n");
     assert_eq!(config(&[&file]).hz, 33);
     let file = folder.write("c.conf", "hz 1\ninclude nope.conf\n");
     let list = faults(&[&file]);
-    assert!(
-        list[0].contains("c.conf:2: cannot read the file") && list.len() == 1,
-        "{list:?}"
-    );
+    assert!(list[0].contains("c.conf:2: cannot read the file") && list.len() == 1, "{list:?}");
     folder.write("inc/3.conf", "hz x\n");
     assert!(faults(&[&folder.write("d.conf", "include inc/3.conf\n")])[0].contains("3.conf:1: hz"));
 }
@@ -241,33 +187,11 @@ fn circular_includes_end() {
 
 #[test]
 fn what_has_no_effect_is_warned_of() {
-    let loaded = run(
-        &[
-            "--appendonly",
-            "yes",
-            "--hz",
-            "20",
-            "--timeout",
-            "0",
-            "--save",
-        ],
-        "",
-    )
-    .unwrap();
-    assert_eq!(
-        loaded.warnings,
-        ["appendonly 'yes': accepted, but without effect in Cenote"]
-    );
+    let loaded = run(&["--appendonly", "yes", "--hz", "20", "--timeout", "0", "--save"], "").unwrap();
+    assert_eq!(loaded.warnings, ["appendonly 'yes': accepted, but without effect in Cenote"]);
     let loaded = run(&["--user", "foo", "on", ">hush"], "").unwrap();
-    assert_eq!(
-        loaded.warnings,
-        ["user: accepted, but without effect in Cenote"]
-    );
-    let twice = run(
-        &["--rename-command", "a", "", "--rename-command", "b", "c"],
-        "",
-    )
-    .unwrap();
+    assert_eq!(loaded.warnings, ["user: accepted, but without effect in Cenote"]);
+    let twice = run(&["--rename-command", "a", "", "--rename-command", "b", "c"], "").unwrap();
     assert_eq!(twice.warnings.len(), 1);
 }
 

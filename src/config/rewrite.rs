@@ -81,10 +81,7 @@ impl Config {
             Err(error) => return Err(error),
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut name = path
-            .file_name()
-            .ok_or(io::ErrorKind::InvalidInput)?
-            .to_owned();
+        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
         name.push(format!(".{}-{number}.tmp", std::process::id()));
         let draft = path.with_file_name(name);
         let written = self.write_draft(&draft, &path, old.as_deref());
@@ -104,9 +101,7 @@ impl Config {
         file.sync_all()?;
         fs::rename(draft, path)?;
         // The new name is safe once the directory is written.
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
@@ -114,11 +109,7 @@ impl Config {
 /// A new file that only its owner may read: it may hold passwords.
 fn create_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn mentions(old: &str) -> HashMap<usize, Mention> {
@@ -145,11 +136,7 @@ fn mentions(old: &str) -> HashMap<usize, Mention> {
         let value = before.and_then(|before| {
             let text = parse(row, before, &list).ok()?;
             let adds = row.name == "save" && !before.is_empty() && !text.is_empty();
-            Some(if adds {
-                format!("{before} {text}")
-            } else {
-                text
-            })
+            Some(if adds { format!("{before} {text}") } else { text })
         });
         mention.value = value;
         mention.lines.push(at);
@@ -159,10 +146,7 @@ fn mentions(old: &str) -> HashMap<usize, Mention> {
 
 fn words(line: &str) -> Option<Vec<String>> {
     let words = split(line.as_bytes()).ok()?;
-    words
-        .into_iter()
-        .map(|word| String::from_utf8(word).ok())
-        .collect()
+    words.into_iter().map(|word| String::from_utf8(word).ok()).collect()
 }
 
 /// The lines that say a value.
@@ -171,10 +155,7 @@ fn print(row: &Directive, value: &str) -> Vec<String> {
     match row.kind {
         Kind::Special(Special::Save) if !value.is_empty() => {
             let words: Vec<&str> = value.split(' ').collect();
-            words
-                .chunks(2)
-                .map(|pair| format!("{name} {}", pair.join(" ")))
-                .collect()
+            words.chunks(2).map(|pair| format!("{name} {}", pair.join(" "))).collect()
         }
         Kind::Special(Special::OutputLimits) => {
             let (now, standard) = (parse_limits(value), parse_limits(row.default));
@@ -206,11 +187,7 @@ fn print(row: &Directive, value: &str) -> Vec<String> {
 /// A host name or number as it is; what could end the word or the line in quotes.
 fn bare_or_quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'\\');
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        quote_text(word)
-    }
+    if !word.is_empty() && word.bytes().all(plain) { word.to_owned() } else { quote_text(word) }
 }
 
 /// Quotes what is not ASCII by escapes, as Redis does; text beyond it stays readable.

@@ -168,8 +168,7 @@ pub struct Settings {
 impl Settings {
     /// Reads the canonical texts, in the order of the table.
     pub(super) fn new(values: &[std::sync::Arc<str>]) -> Self {
-        let get =
-            |name: &str| -> &str { find(name.as_bytes()).map_or("", |found| &values[found.index]) };
+        let get = |name: &str| -> &str { find(name.as_bytes()).map_or("", |found| &values[found.index]) };
         let yes = |name| get(name) == "yes";
         let text = |name| get(name).to_owned();
         let uint = |name| number::<u32>(get(name));
@@ -236,10 +235,7 @@ fn bind_addr(word: &str) -> BindAddr {
         Some(host) => (host, true),
         None => (word, false),
     };
-    BindAddr {
-        host: host.to_owned(),
-        optional,
-    }
+    BindAddr { host: host.to_owned(), optional }
 }
 
 fn loglevel(text: &str) -> LogLevel {

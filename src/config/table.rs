@@ -16,9 +16,7 @@ const LONG: i64 = i64::MAX;
 const LOCAL: &[&str] = &["no", "yes", "local"];
 const SHUTDOWN: &[&str] = &["default", "save", "nosave", "now", "force"];
 const SHUTDOWN_VALKEY: &[&str] = &["safe", "failover"];
-const FACILITIES: &[&str] = &[
-    "user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
-];
+const FACILITIES: &[&str] = &["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"];
 const POLICIES: &[&str] = &[
     "volatile-lru",
     "volatile-lfu",
@@ -32,11 +30,7 @@ const POLICIES: &[&str] = &[
 
 /// All directives, sorted by name.
 pub static DIRECTIVES: &[Directive] = &[
-    one_of(
-        "acl-pubsub-default",
-        &["allchannels", "resetchannels"],
-        "resetchannels",
-    ),
+    one_of("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels"),
     text("aclfile", "").immutable(),
     int("acllog-max-len", 0, LONG, "128"),
     int("active-defrag-cycle-max", 1, 99, "25"),
@@ -51,9 +45,7 @@ pub static DIRECTIVES: &[Directive] = &[
     yes_no("activerehashing", "yes"),
     yes_no("always-show-logo", "no").immutable(),
     yes_no("aof-load-truncated", "yes"),
-    text("aof-rewrite-cpulist", "")
-        .alias(&["aof_rewrite_cpulist"])
-        .immutable(),
+    text("aof-rewrite-cpulist", "").alias(&["aof_rewrite_cpulist"]).immutable(),
     yes_no("aof-rewrite-incremental-fsync", "yes"),
     yes_no("aof-timestamp-enabled", "no"),
     yes_no("aof-use-rdb-preamble", "yes"),
@@ -64,9 +56,7 @@ pub static DIRECTIVES: &[Directive] = &[
     memory("auto-aof-rewrite-min-size", 0, LONG, "67108864"),
     int("auto-aof-rewrite-percentage", 0, INT, "100"),
     text("availability-zone", ""),
-    text("bgsave-cpulist", "")
-        .alias(&["bgsave_cpulist"])
-        .immutable(),
+    text("bgsave-cpulist", "").alias(&["bgsave_cpulist"]).immutable(),
     special("bind", Special::Bind, "127.0.0.1 -::1").applied(),
     text("bind-source-addr", ""),
     text("bio-cpulist", "").alias(&["bio_cpulist"]).immutable(),
@@ -94,11 +84,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("cluster-blacklist-ttl", i64::MIN, LONG, "60"),
     int("cluster-compatibility-sample-ratio", 0, 100, "0"),
     text("cluster-config-file", "nodes.conf").immutable(),
-    one_of(
-        "cluster-config-save-behavior",
-        &["sync", "best-effort"],
-        "sync",
-    ),
+    one_of("cluster-config-save-behavior", &["sync", "best-effort"], "sync"),
     int("cluster-databases", 1, INT, "1").immutable(),
     yes_no("cluster-enabled", "no").immutable(),
     umemory("cluster-link-sendbuf-limit", 0, LONG, "0"),
@@ -107,11 +93,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("cluster-node-timeout", 0, LONG, "15000"),
     int("cluster-ping-interval", 0, LONG, "0").hidden(),
     int("cluster-port", 0, 65535, "0").immutable(),
-    one_of(
-        "cluster-preferred-endpoint-type",
-        &["ip", "hostname", "unknown-endpoint"],
-        "ip",
-    ),
+    one_of("cluster-preferred-endpoint-type", &["ip", "hostname", "unknown-endpoint"], "ip"),
     yes_no("cluster-replica-no-failover", "no").alias(&["cluster-slave-no-failover"]),
     int("cluster-replica-validity-factor", 0, INT, "10").alias(&["cluster-slave-validity-factor"]),
     yes_no("cluster-require-full-coverage", "yes"),
@@ -130,13 +112,9 @@ pub static DIRECTIVES: &[Directive] = &[
     yes_no("disable-thp", "yes").immutable(),
     yes_no("dual-channel-replication-enabled", "no"),
     yes_no("dynamic-hz", "yes").applied(),
-    one_of("enable-debug-command", LOCAL, "no")
-        .applied()
-        .immutable(),
+    one_of("enable-debug-command", LOCAL, "no").applied().immutable(),
     one_of("enable-module-command", LOCAL, "no").immutable(),
-    one_of("enable-protected-configs", LOCAL, "no")
-        .applied()
-        .immutable(),
+    one_of("enable-protected-configs", LOCAL, "no").applied().immutable(),
     yes_no("extended-redis-compatibility", "no"),
     uint("hash-max-listpack-entries", 0, LONG, "512").alias(&["hash-max-ziplist-entries"]),
     umemory("hash-max-listpack-value", 0, LONG, "64").alias(&["hash-max-ziplist-value"]),
@@ -154,12 +132,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("key-load-delay", -INT - 1, INT, "0").hidden(),
     int("latency-monitor-threshold", 0, LONG, "0").applied(),
     yes_no("latency-tracking", "yes").applied(),
-    special(
-        "latency-tracking-info-percentiles",
-        Special::Percentiles,
-        "50 99 99.9",
-    )
-    .applied(),
+    special("latency-tracking-info-percentiles", Special::Percentiles, "50 99 99.9").applied(),
     yes_no("lazyfree-lazy-eviction", "no").applied(),
     yes_no("lazyfree-lazy-expire", "no").applied(),
     yes_no("lazyfree-lazy-server-del", "no").applied(),
@@ -174,25 +147,11 @@ pub static DIRECTIVES: &[Directive] = &[
     int("loading-process-events-interval-bytes", 1024, INT, "524288").hidden(),
     line("loadmodule", 1),
     text("locale-collate", ""),
-    one_of("log-format", &["text", "json"], "text")
-        .also(&["legacy", "logfmt"])
-        .applied()
-        .immutable(),
-    one_of(
-        "log-timestamp-format",
-        &["legacy", "iso8601", "milliseconds"],
-        "legacy",
-    ),
+    one_of("log-format", &["text", "json"], "text").also(&["legacy", "logfmt"]).applied().immutable(),
+    one_of("log-timestamp-format", &["legacy", "iso8601", "milliseconds"], "legacy"),
     text("logfile", "").applied().immutable(),
-    one_of(
-        "loglevel",
-        &["debug", "verbose", "notice", "warning", "nothing"],
-        "notice",
-    )
-    .applied(),
-    yes_no("lua-enable-deprecated-api", "no")
-        .immutable()
-        .hidden(),
+    one_of("loglevel", &["debug", "verbose", "notice", "warning", "nothing"], "notice").applied(),
+    yes_no("lua-enable-deprecated-api", "no").immutable().hidden(),
     yes_no("lua-enable-insecure-api", "no").hidden(),
     line("lua-replicate-commands", 1),
     text("masterauth", "").alias(&["primaryauth"]).secret(),
@@ -212,25 +171,13 @@ pub static DIRECTIVES: &[Directive] = &[
     yes_no("mptcp", "no").immutable(),
     yes_no("no-appendfsync-on-rewrite", "no"),
     special("notify-keyspace-events", Special::NotifyEvents, ""),
-    one_of(
-        "oom-score-adj",
-        &["no", "yes", "relative", "absolute"],
-        "no",
-    ),
+    one_of("oom-score-adj", &["no", "yes", "relative", "absolute"], "no"),
     special("oom-score-adj-values", Special::OomScores, "0 200 800"),
     text("pidfile", "").applied().immutable(),
     int("port", 0, 65535, "6379").applied(),
     int("prefetch-batch-max-size", 0, 128, "16"),
-    special(
-        "proc-title-template",
-        Special::TitleTemplate,
-        "{title} {listen-addr} {server-mode}",
-    ),
-    one_of(
-        "propagation-error-behavior",
-        &["ignore", "panic", "panic-on-replicas"],
-        "ignore",
-    ),
+    special("proc-title-template", Special::TitleTemplate, "{title} {listen-addr} {server-mode}"),
+    one_of("propagation-error-behavior", &["ignore", "panic", "panic-on-replicas"], "ignore"),
     yes_no("protected-mode", "yes").applied(),
     memory("proto-max-bulk-len", 1048576, LONG, "536870912").applied(),
     yes_no("rdb-del-sync-files", "no"),
@@ -247,12 +194,7 @@ pub static DIRECTIVES: &[Directive] = &[
     memory("repl-backlog-size", 1, LONG, "1048576"),
     int("repl-backlog-ttl", 0, LONG, "3600"),
     yes_no("repl-disable-tcp-nodelay", "no"),
-    one_of(
-        "repl-diskless-load",
-        &["disabled", "on-empty-db", "swapdb"],
-        "disabled",
-    )
-    .also(&["flush-before-load"]),
+    one_of("repl-diskless-load", &["disabled", "on-empty-db", "swapdb"], "disabled").also(&["flush-before-load"]),
     yes_no("repl-diskless-sync", "yes"),
     int("repl-diskless-sync-delay", 0, INT, "5"),
     int("repl-diskless-sync-max-replicas", 0, INT, "0"),
@@ -270,16 +212,12 @@ pub static DIRECTIVES: &[Directive] = &[
     int("replica-priority", 0, INT, "100").alias(&["slave-priority"]),
     yes_no("replica-read-only", "yes").alias(&["slave-read-only"]),
     yes_no("replica-serve-stale-data", "yes").alias(&["slave-serve-stale-data"]),
-    special("replicaof", Special::ReplicaOf, "")
-        .alias(&["slaveof"])
-        .immutable(),
+    special("replicaof", Special::ReplicaOf, "").alias(&["slaveof"]).immutable(),
     text("requirepass", "").applied().secret(),
     text("routes", "").applied().immutable(),
     one_of("sanitize-dump-payload", &["no", "yes", "clients"], "no"),
     special("save", Special::Save, ""),
-    text("server-cpulist", "")
-        .alias(&["server_cpulist"])
-        .immutable(),
+    text("server-cpulist", "").alias(&["server_cpulist"]).immutable(),
     uint("set-max-intset-entries", 0, LONG, "512"),
     uint("set-max-listpack-entries", 0, LONG, "128"),
     uint("set-max-listpack-value", 0, LONG, "64"),
@@ -288,12 +226,8 @@ pub static DIRECTIVES: &[Directive] = &[
     flags("shutdown-on-sigterm", SHUTDOWN, "default").also(SHUTDOWN_VALKEY),
     int("shutdown-timeout", 0, INT, "10"),
     memory("slot-migration-max-failover-repl-bytes", -1, LONG, "0"),
-    int("slowlog-log-slower-than", -1, LONG, "10000")
-        .alias(&["commandlog-execution-slower-than"])
-        .applied(),
-    int("slowlog-max-len", 0, LONG, "128")
-        .alias(&["commandlog-slow-execution-max-len"])
-        .applied(),
+    int("slowlog-log-slower-than", -1, LONG, "10000").alias(&["commandlog-execution-slower-than"]).applied(),
+    int("slowlog-max-len", 0, LONG, "128").alias(&["commandlog-slow-execution-max-len"]).applied(),
     uint("socket-mark-id", 0, 4294967295, "0").immutable(),
     yes_no("stop-writes-on-bgsave-error", "yes"),
     umemory("stream-node-max-bytes", 0, LONG, "4096"),
@@ -358,27 +292,11 @@ const fn yes_no(name: &'static str, default: &'static str) -> Directive {
 }
 
 const fn int(name: &'static str, min: i64, max: i64, default: &'static str) -> Directive {
-    row(
-        name,
-        Kind::Int {
-            min,
-            max,
-            unsigned: false,
-        },
-        default,
-    )
+    row(name, Kind::Int { min, max, unsigned: false }, default)
 }
 
 const fn uint(name: &'static str, min: i64, max: i64, default: &'static str) -> Directive {
-    row(
-        name,
-        Kind::Int {
-            min,
-            max,
-            unsigned: true,
-        },
-        default,
-    )
+    row(name, Kind::Int { min, max, unsigned: true }, default)
 }
 
 const fn octal(name: &'static str, max: i64, default: &'static str) -> Directive {
@@ -386,46 +304,22 @@ const fn octal(name: &'static str, max: i64, default: &'static str) -> Directive
 }
 
 const fn memory(name: &'static str, min: i64, max: i64, default: &'static str) -> Directive {
-    row(
-        name,
-        Kind::Memory {
-            min,
-            max,
-            unsigned: false,
-        },
-        default,
-    )
+    row(name, Kind::Memory { min, max, unsigned: false }, default)
 }
 
 const fn umemory(name: &'static str, min: i64, max: i64, default: &'static str) -> Directive {
-    row(
-        name,
-        Kind::Memory {
-            min,
-            max,
-            unsigned: true,
-        },
-        default,
-    )
+    row(name, Kind::Memory { min, max, unsigned: true }, default)
 }
 
 const fn memory_or_percent(name: &'static str, default: &'static str) -> Directive {
     row(name, Kind::MemoryOrPercent, default)
 }
 
-const fn one_of(
-    name: &'static str,
-    listed: &'static [&'static str],
-    default: &'static str,
-) -> Directive {
+const fn one_of(name: &'static str, listed: &'static [&'static str], default: &'static str) -> Directive {
     row(name, Kind::Enum(Words { listed, also: &[] }), default)
 }
 
-const fn flags(
-    name: &'static str,
-    listed: &'static [&'static str],
-    default: &'static str,
-) -> Directive {
+const fn flags(name: &'static str, listed: &'static [&'static str], default: &'static str) -> Directive {
     row(name, Kind::Flags(Words { listed, also: &[] }), default)
 }
 
@@ -475,14 +369,8 @@ impl Directive {
     /// Takes further words, which error texts do not list.
     const fn also(mut self, also: &'static [&'static str]) -> Self {
         self.kind = match self.kind {
-            Kind::Enum(words) => Kind::Enum(Words {
-                listed: words.listed,
-                also,
-            }),
-            Kind::Flags(words) => Kind::Flags(Words {
-                listed: words.listed,
-                also,
-            }),
+            Kind::Enum(words) => Kind::Enum(Words { listed: words.listed, also }),
+            Kind::Flags(words) => Kind::Flags(Words { listed: words.listed, also }),
             other => other,
         };
         self

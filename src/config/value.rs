@@ -24,11 +24,7 @@ pub(super) fn parse(row: &Directive, current: &str, words: &[&str]) -> Result<St
     let words = match words {
         // `--save "3600 1"` and CONFIG SET give several words as one.
         [one] if row.kind.takes_words() => {
-            split = if one.is_empty() {
-                Vec::new()
-            } else {
-                one.split(' ').collect()
-            };
+            split = if one.is_empty() { Vec::new() } else { one.split(' ').collect() };
             &split
         }
         words => words,
@@ -49,9 +45,7 @@ fn single(row: &Directive, kind: &Kind, word: &str) -> Result<String, Text> {
         Kind::Bool => {
             let values = ["yes", "no"];
             let found = values.iter().find(|v| v.eq_ignore_ascii_case(word));
-            found
-                .map(|v| (*v).to_owned())
-                .ok_or("argument must be 'yes' or 'no'".into())
+            found.map(|v| (*v).to_owned()).ok_or("argument must be 'yes' or 'no'".into())
         }
         Kind::Int { min, max, unsigned } => {
             let value = strict_int(word).ok_or("argument couldn't be parsed into an integer")?;
@@ -74,9 +68,7 @@ fn single(row: &Directive, kind: &Kind, word: &str) -> Result<String, Text> {
         Kind::Enum(words) => {
             let mut all = words.listed.iter().chain(words.also);
             let found = all.find(|v| v.eq_ignore_ascii_case(word));
-            found
-                .map(|v| (*v).to_owned())
-                .ok_or_else(|| not_listed(&words))
+            found.map(|v| (*v).to_owned()).ok_or_else(|| not_listed(&words))
         }
         _ => Ok(word.to_owned()),
     }
@@ -112,11 +104,7 @@ fn one_word(special: Special, word: &str) -> Result<String, Text> {
         Special::NotifyEvents => return notify_events(word),
         Special::Dir => return directory(word),
         Special::Hostname if word.len() > 255 => Err("Hostnames must be less than 256 characters"),
-        Special::Hostname
-            if !word
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') =>
-        {
+        Special::Hostname if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') => {
             Err("Hostnames may only contain alphanumeric characters, hyphens or dots")
         }
         Special::NodeName if word.contains(|c: char| "!#$%&()*+:;<>?@[]^{|}~".contains(c)) => {
@@ -125,12 +113,8 @@ fn one_word(special: Special, word: &str) -> Result<String, Text> {
         Special::TitleTemplate if word.is_empty() || !good_template(word) => {
             Err("template format is invalid or contains unknown variables")
         }
-        Special::Ipv4 if !word.is_empty() && word.parse::<Ipv4Addr>().is_err() => {
-            Err("Invalid IPv4 address")
-        }
-        Special::Ipv6 if !word.is_empty() && word.parse::<Ipv6Addr>().is_err() => {
-            Err("Invalid IPv6 address")
-        }
+        Special::Ipv4 if !word.is_empty() && word.parse::<Ipv4Addr>().is_err() => Err("Invalid IPv4 address"),
+        Special::Ipv6 if !word.is_empty() && word.parse::<Ipv6Addr>().is_err() => Err("Invalid IPv6 address"),
         _ => Ok(()),
     };
     checked.map(|()| word.to_owned()).map_err(Text::from)
@@ -179,11 +163,7 @@ fn memory(word: &str) -> Option<u64> {
     if digits.is_empty() {
         return Some(0);
     }
-    Some(
-        digits
-            .parse::<u64>()
-            .map_or(u64::MAX, |number| number.saturating_mul(factor)),
-    )
+    Some(digits.parse::<u64>().map_or(u64::MAX, |number| number.saturating_mul(factor)))
 }
 
 fn memory_in(name: &str, word: &str, min: i64, max: i64, unsigned: bool) -> Result<String, Text> {
@@ -228,26 +208,17 @@ fn flags(allowed: &Words, words: &[&str]) -> Result<String, Text> {
     let all: Vec<&str> = allowed.listed.iter().chain(allowed.also).copied().collect();
     let mut set = vec![false; all.len()];
     for word in words {
-        let at = all
-            .iter()
-            .position(|known| known.eq_ignore_ascii_case(word));
+        let at = all.iter().position(|known| known.eq_ignore_ascii_case(word));
         set[at.ok_or_else(|| not_listed(allowed))?] = true;
     }
     if words.is_empty() {
         return Err(not_listed(allowed));
     }
-    let chosen: Vec<&str> = (1..all.len())
-        .filter(|&at| set[at])
-        .map(|at| all[at])
-        .collect();
+    let chosen: Vec<&str> = (1..all.len()).filter(|&at| set[at]).map(|at| all[at]).collect();
     if chosen.contains(&"save") && chosen.contains(&"nosave") {
         return Err("shutdown options SAVE and NOSAVE can't be used simultaneously".into());
     }
-    Ok(if chosen.is_empty() {
-        all[0].to_owned()
-    } else {
-        chosen.join(" ")
-    })
+    Ok(if chosen.is_empty() { all[0].to_owned() } else { chosen.join(" ") })
 }
 
 fn save(words: &[&str]) -> Result<String, Text> {
@@ -314,27 +285,16 @@ pub(super) fn parse_limits(text: &str) -> [OutputLimit; 3] {
 }
 
 fn print_limits(limits: &[OutputLimit; 3]) -> String {
-    let classes = CLASSES
-        .iter()
-        .zip(limits)
-        .map(|(class, limit)| print_limit(class, limit));
+    let classes = CLASSES.iter().zip(limits).map(|(class, limit)| print_limit(class, limit));
     classes.collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn print_limit(class: &str, limit: &OutputLimit) -> String {
-    format!(
-        "{class} {} {} {}",
-        limit.hard, limit.soft, limit.soft_seconds
-    )
+    format!("{class} {} {} {}", limit.hard, limit.soft, limit.soft_seconds)
 }
 
 fn notify_events(word: &str) -> Result<String, Text> {
-    let known = |c| {
-        c == 'A'
-            || [ALL_EVENTS, OTHER_EVENTS, SCOPES]
-                .iter()
-                .any(|s| s.contains(c))
-    };
+    let known = |c| c == 'A' || [ALL_EVENTS, OTHER_EVENTS, SCOPES].iter().any(|s| s.contains(c));
     if !word.chars().all(known) {
         return Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into());
     }
@@ -379,9 +339,7 @@ fn replica_of(words: &[&str]) -> Result<String, Text> {
     match words {
         // The default.
         [] => Ok(String::new()),
-        [no, one] if no.eq_ignore_ascii_case("no") && one.eq_ignore_ascii_case("one") => {
-            Ok(String::new())
-        }
+        [no, one] if no.eq_ignore_ascii_case("no") && one.eq_ignore_ascii_case("one") => Ok(String::new()),
         [host, port] => match port.parse::<u16>() {
             Ok(port) => Ok(format!("{host} {port}")),
             Err(_) => Err("Invalid master port".into()),
@@ -391,32 +349,16 @@ fn replica_of(words: &[&str]) -> Result<String, Text> {
 }
 
 fn directory(word: &str) -> Result<String, Text> {
-    let path = std::fs::canonicalize(word).and_then(|path| {
-        if path.is_dir() {
-            Ok(path)
-        } else {
-            Err(std::io::ErrorKind::NotADirectory.into())
-        }
-    });
+    let path = std::fs::canonicalize(word)
+        .and_then(|path| if path.is_dir() { Ok(path) } else { Err(std::io::ErrorKind::NotADirectory.into()) });
     match path {
-        Ok(path) => path
-            .into_os_string()
-            .into_string()
-            .map_err(|_| "not valid UTF-8".into()),
+        Ok(path) => path.into_os_string().into_string().map_err(|_| "not valid UTF-8".into()),
         Err(error) => Err(super::io_text(&error).into()),
     }
 }
 
 fn good_template(word: &str) -> bool {
-    const KNOWN: &[&str] = &[
-        "title",
-        "listen-addr",
-        "server-mode",
-        "port",
-        "tls-port",
-        "unixsocket",
-        "config-file",
-    ];
+    const KNOWN: &[&str] = &["title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file"];
     let mut rest = word;
     while let Some(open) = rest.find('{') {
         let Some(close) = rest[open..].find('}') else {
@@ -456,11 +398,7 @@ mod tests {
 
     #[track_caller]
     fn ok(name: &str, value: &str, printed: &str) {
-        assert_eq!(
-            parsed(name, value).as_deref(),
-            Ok(printed),
-            "{name} {value}"
-        );
+        assert_eq!(parsed(name, value).as_deref(), Ok(printed), "{name} {value}");
     }
 
     #[track_caller]
@@ -474,42 +412,15 @@ mod tests {
         ok("hz", "0", "1");
         ok("hz", "501", "500");
         ok("slowlog-log-slower-than", "-1", "-1");
-        for word in [
-            "",
-            " 5",
-            "+5",
-            "005",
-            "5 ",
-            "0x5",
-            "5.0",
-            "-0",
-            "-",
-            "99999999999999999999",
-        ] {
+        for word in ["", " 5", "+5", "005", "5 ", "0x5", "5.0", "-0", "-", "99999999999999999999"] {
             refused("hz", word, "argument couldn't be parsed into an integer");
         }
-        refused(
-            "port",
-            "70000",
-            "argument must be between 0 and 65535 inclusive",
-        );
+        refused("port", "70000", "argument must be between 0 and 65535 inclusive");
         refused("maxclients", "-1", "argument must be greater or equal to 0");
-        refused(
-            "maxclients",
-            "0",
-            "argument must be between 1 and 4294967295 inclusive",
-        );
+        refused("maxclients", "0", "argument must be between 1 and 4294967295 inclusive");
         ok("unixsocketperm", "0777", "777");
-        refused(
-            "unixsocketperm",
-            "1000",
-            "argument must be between 0 and 777 inclusive",
-        );
-        refused(
-            "unixsocketperm",
-            "9",
-            "argument couldn't be parsed as an octal number",
-        );
+        refused("unixsocketperm", "1000", "argument must be between 0 and 777 inclusive");
+        refused("unixsocketperm", "9", "argument couldn't be parsed as an octal number");
     }
 
     #[test]
@@ -529,11 +440,7 @@ mod tests {
         for word in ["1tb", "1.5gb", "5%", " 5", "5 ", "0x10", "+10", "-1"] {
             refused("maxmemory", word, "argument must be a memory value");
         }
-        for word in [
-            "9223372036854775808",
-            "99999999999999999999999",
-            "20000000000gb",
-        ] {
+        for word in ["9223372036854775808", "99999999999999999999999", "20000000000gb"] {
             refused("maxmemory", word, "argument must be greater or equal to 0");
         }
         let range = "argument must be between 1048576 and 9223372036854775807 inclusive";
@@ -544,11 +451,7 @@ mod tests {
         ok("maxmemory-clients", "3mb", "3145728");
         let percent = "percentage argument must be less or equal to 100";
         refused("maxmemory-clients", "101%", percent);
-        refused(
-            "maxmemory-clients",
-            "-5%",
-            "argument must be a memory or percent value",
-        );
+        refused("maxmemory-clients", "-5%", "argument must be a memory or percent value");
         ok("slot-migration-max-failover-repl-bytes", "-1", "-1");
         ok("repl-backlog-size", "1", "16384");
     }
@@ -559,11 +462,7 @@ mod tests {
         refused("appendonly", "1", "argument must be 'yes' or 'no'");
         ok("loglevel", "NOTICE", "notice");
         ok("log-format", "legacy", "legacy");
-        refused(
-            "log-format",
-            "xml",
-            "argument(s) must be one of the following: text, json",
-        );
+        refused("log-format", "xml", "argument(s) must be one of the following: text, json");
         ok("shutdown-on-sigint", "SAVE FORCE now", "save now force");
         ok("shutdown-on-sigint", "default", "default");
         ok("shutdown-on-sigint", "default save", "save");
@@ -578,16 +477,7 @@ mod tests {
         ok("save", "", "");
         ok("save", "3600 1 300 100", "3600 1 300 100");
         ok("save", "1 0", "1 0");
-        for word in [
-            "3600 1 300",
-            "0 1",
-            "1 -1",
-            "1 a",
-            "3600  1",
-            " ",
-            "\"\"",
-            "1 1 x",
-        ] {
+        for word in ["3600 1 300", "0 1", "1 -1", "1 a", "3600  1", " ", "\"\"", "1 1 x"] {
             refused("save", word, "Invalid save parameters");
         }
     }
@@ -596,26 +486,14 @@ mod tests {
     fn output_buffer_limits() {
         let name = "client-output-buffer-limit";
         let rest = "pubsub 33554432 8388608 60";
-        ok(
-            name,
-            "normal 1mb 2mb 3 REPLICA 1 2 3",
-            &format!("normal 1048576 2097152 3 slave 1 2 3 {rest}"),
-        );
+        ok(name, "normal 1mb 2mb 3 REPLICA 1 2 3", &format!("normal 1048576 2097152 3 slave 1 2 3 {rest}"));
         ok(name, "", find(name.as_bytes()).unwrap().directive.default);
         let count = "Wrong number of arguments in buffer limit configuration.";
         refused(name, "normal 0 0 0 slave", count);
         let class = "Invalid client class specified in buffer limit configuration.";
         refused(name, "master 0 0 0", class);
         let number = "Error in hard, soft or soft_seconds setting in buffer limit configuration.";
-        for word in [
-            "a 0 0",
-            "-1 0 0",
-            "1.5 0 0",
-            "5% 0 0",
-            "1 2 -1",
-            "1 2 x",
-            "1 2 99999999999",
-        ] {
+        for word in ["a 0 0", "-1 0 0", "1.5 0 0", "5% 0 0", "1 2 -1", "1 2 x", "1 2 99999999999"] {
             refused(name, &format!("normal {word}"), number);
         }
     }
@@ -659,28 +537,16 @@ mod tests {
             refused(name, word, range);
         }
         for word in ["a", "nan", "50  99", " 50 "] {
-            refused(
-                name,
-                word,
-                "Invalid latency-tracking-info-percentiles parameters",
-            );
+            refused(name, word, "Invalid latency-tracking-info-percentiles parameters");
         }
         ok("oom-score-adj-values", "3 2 -1", "3 2 -1");
-        refused(
-            "oom-score-adj-values",
-            "1 2  2000",
-            "wrong number of arguments",
-        );
+        refused("oom-score-adj-values", "1 2  2000", "wrong number of arguments");
         assert!(parsed("oom-score-adj-values", "1 2 2001").is_err());
     }
 
     #[test]
     fn other_forms() {
-        refused(
-            "bind",
-            &["::1"; 17].join(" "),
-            "Too many bind addresses specified.",
-        );
+        refused("bind", &["::1"; 17].join(" "), "Too many bind addresses specified.");
         ok("bind", "* -::*", "* -::*");
         ok("bind", "", "");
         refused("dir", "/nonexistent", "No such file or directory");

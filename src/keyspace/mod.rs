@@ -3,6 +3,7 @@
 
 mod access;
 mod entry;
+mod lease;
 mod shard;
 mod stripes;
 mod sweep;
@@ -10,7 +11,8 @@ mod table;
 mod view;
 
 pub use access::Access;
-pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
+pub use entry::{Entry, NewValue, Slot, Value};
+pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};

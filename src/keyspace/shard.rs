@@ -7,12 +7,11 @@
 
 use super::access::Access;
 use super::entry::{Entry, NewValue, Slot};
+use super::lease::{Flight, Leases};
 use super::table::{Hash, Place, Table};
 use foldhash::quality::SeedableRandomState;
 use std::hash::{BuildHasher, Hasher};
-
-/// Stripes of the generation counters of one shard.
-const GENERATIONS: usize = 64;
+use std::sync::Arc;
 
 /// How a write leaves the TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +54,7 @@ pub struct Shard {
     databases: Box<[Table]>,
     hasher: SeedableRandomState,
     shard_bits: u32,
-    /// Bumped by every change of a key of the stripe; see [`Shard::generation`].
-    generations: [u32; GENERATIONS],
+    leases: Leases,
     /// What was removed and is to be dropped after the lock is released.
     pub garbage: Vec<Slot>,
     /// What happened here.
@@ -69,7 +67,7 @@ impl Shard {
             databases: (0..databases).map(|_| Table::new(shard_bits)).collect(),
             hasher,
             shard_bits,
-            generations: [0; GENERATIONS],
+            leases: Leases::default(),
             garbage: Vec::new(),
             counts: Counts::default(),
         }
@@ -80,23 +78,60 @@ impl Shard {
         &self.databases[db]
     }
 
-    /// The generation of a key's stripe: unchanged as long as the key has not been changed, so what was loaded
-    /// meanwhile may be stored. Absent keys have one too and cost nothing.
-    pub fn generation(&self, hash: Hash) -> u32 {
-        self.generations[Self::stripe(hash)]
-    }
-
-    #[inline]
-    fn stripe(hash: Hash) -> usize {
-        (hash >> 16) as usize % GENERATIONS
-    }
-
     /// The one place that every change of a key goes through.
     #[inline]
-    fn change(&mut self, hash: Hash) {
-        let generation = &mut self.generations[Self::stripe(hash)];
-        *generation = generation.wrapping_add(1);
+    fn change(&mut self, db: usize, hash: Hash) {
         self.counts.dirty += 1;
+        if !self.leases.is_empty() {
+            self.leases.void(db, hash);
+        }
+    }
+
+    /// The load of an absent key that is under way, or a new one, which the caller must start (true).
+    pub fn join_flight(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
+        self.leases.join(db, hash, key)
+    }
+
+    /// A load ends without a value to store.
+    pub fn end_flight(&mut self, hash: Hash, flight: &Arc<Flight>) {
+        self.leases.end(hash, flight);
+    }
+
+    /// A load ends: stores what it found, unless the key has changed since its start. True if it was stored.
+    #[expect(clippy::too_many_arguments)]
+    pub fn store_loaded(
+        &mut self,
+        flight: &Arc<Flight>,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        value: NewValue<'_>,
+        ttl: Ttl,
+        now: i64,
+        access: Access,
+    ) -> bool {
+        if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
+            return false;
+        }
+        self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access);
+        true
+    }
+
+    /// A load ends: the key is nowhere, and need not be looked for before `until` (ms since the epoch).
+    pub fn store_absent(&mut self, flight: &Arc<Flight>, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
+        if self.leases.end(hash, flight) && until > now {
+            self.leases.set_absent(db, hash, key, until, now);
+        }
+    }
+
+    /// True if the key is known to be nowhere.
+    pub fn is_absent(&self, db: usize, hash: Hash, key: &[u8], now: i64) -> bool {
+        self.leases.is_absent(db, hash, key, now)
+    }
+
+    /// Loads in flight, and absences remembered.
+    pub fn lease_counts(&self) -> (usize, usize) {
+        self.leases.counts()
     }
 
     /// Finds a key that has not expired at `now`; one that has is removed.
@@ -116,7 +151,7 @@ impl Shard {
     fn expire(&mut self, db: usize, hash: Hash, place: Place) {
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
-        self.change(hash);
+        self.change(db, hash);
         self.counts.expired += 1;
     }
 
@@ -128,13 +163,20 @@ impl Shard {
 
     /// Finds a key for a reading command: counts the hit or miss and notes the access.
     #[inline]
-    pub fn read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Entry<'_>> {
+    pub fn read_place(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Place> {
         let Some(place) = self.find(db, hash, key, now) else {
             self.counts.misses += 1;
             return None;
         };
         self.counts.hits += 1;
         self.touch(db, place, access);
+        Some(place)
+    }
+
+    /// The same, and gives the entry.
+    #[inline]
+    pub fn read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Entry<'_>> {
+        let place = self.read_place(db, hash, key, now, access)?;
         Some(self.entry(db, place))
     }
 
@@ -169,7 +211,7 @@ impl Shard {
         };
         self.touch(db, place, access);
         self.databases[db].store(place, value, expire_at);
-        self.change(hash);
+        self.change(db, hash);
     }
 
     /// Adds a key that is not there.
@@ -184,7 +226,7 @@ impl Shard {
     ) {
         let hasher = &self.hasher;
         self.databases[db].insert(hash, key, value, expire_at, access.first(), |key| hash_key(hasher, key));
-        self.change(hash);
+        self.change(db, hash);
     }
 
     /// Takes a large string out of the entry at `place`, to be put back changed with [`Shard::replace`].
@@ -195,14 +237,14 @@ impl Shard {
     /// Sets or removes the TTL of a key that was found.
     pub fn set_expire(&mut self, db: usize, hash: Hash, place: Place, expire_at: Option<i64>) {
         self.databases[db].set_expire(place, expire_at);
-        self.change(hash);
+        self.change(db, hash);
     }
 
     /// Removes a key that was found.
     pub fn remove(&mut self, db: usize, hash: Hash, place: Place) {
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
-        self.change(hash);
+        self.change(db, hash);
     }
 
     /// Empties a database, or all of them; returns what was in there, to be dropped elsewhere.
@@ -215,20 +257,14 @@ impl Shard {
         let taken: Vec<Table> =
             chosen.iter_mut().map(|table| std::mem::replace(table, Table::new(shard_bits))).collect();
         self.counts.dirty += taken.iter().map(|table| table.len() as u64).sum::<u64>();
-        self.change_all();
+        self.leases.void_all();
         taken
     }
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.databases.swap(a, b);
-        self.change_all();
-    }
-
-    fn change_all(&mut self) {
-        for generation in &mut self.generations {
-            *generation = generation.wrapping_add(1);
-        }
+        self.leases.void_all();
     }
 
     /// Removes expired keys of one segment, at most `limit`; see [`Table::expire_segment`].
@@ -238,7 +274,7 @@ impl Shard {
         let removed = self.databases[db].expire_segment(segment, now, limit, |slot| garbage.push(slot));
         for index in from..self.garbage.len() {
             let hash = hash_key(&self.hasher, self.garbage[index].entry().key());
-            self.change(hash);
+            self.change(db, hash);
         }
         self.counts.expired += removed as u64;
         self.counts.expired_actively += removed as u64;

@@ -24,13 +24,14 @@ pub enum ReplyMode {
     Skip,
 }
 
-/// What kind of client, as `client-output-buffer-limit` and CLIENT KILL TYPE tell them apart.
+/// What kind of client, as `client-output-buffer-limit` and CLIENT KILL TYPE tell them apart; the number is the
+/// class's place in `client-output-buffer-limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An ordinary one, MONITOR included.
-    Normal,
+    Normal = 0,
     /// A subscriber.
-    Pubsub,
+    Pubsub = 2,
 }
 
 /// Words that CLIENT SETNAME and SETINFO set, and the user.

@@ -17,11 +17,12 @@ pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
+use crate::source::Sources;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -29,18 +30,20 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives in force.
     pub config: ConfigHandle,
+    /// Where missing keys come from.
+    pub sources: Sources,
     /// The connections.
     pub clients: Clients,
     /// Counters, one set per worker.
     pub workers: Vec<Arc<WorkerStats>>,
+    /// The redis.conf of the command line: CONFIG REWRITE writes it.
+    pub config_file: Option<PathBuf>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
     pub run_id: String,
     /// The same for this history of the data (INFO's `master_replid`).
     pub replication_id: Mutex<String>,
-    /// The configuration file, once known: CONFIG REWRITE writes it. Absolute.
-    pub config_file: OnceLock<PathBuf>,
     /// SLOWLOG.
     pub slowlog: Slowlog,
     /// LATENCY.
@@ -65,7 +68,7 @@ pub struct State {
 
 impl State {
     /// A server without connections.
-    pub fn new(config: ConfigHandle, workers: usize, now: i64) -> Self {
+    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
         let seed = |bytes: &mut [u8]| {
             // Without the system's randomness the time has to do.
             if getrandom::fill(bytes).is_err() {
@@ -83,12 +86,13 @@ impl State {
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
+            sources,
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            config_file,
             started_at: now,
             run_id: id(),
             replication_id: Mutex::new(id()),
-            config_file: OnceLock::new(),
             slowlog: Slowlog::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
