@@ -17,3 +17,4 @@ pub mod protocol;
 pub mod server;
 pub mod source;
 pub mod state;
+pub mod version;

@@ -3,12 +3,20 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod cluster;
 mod command;
+mod config;
 mod connection;
+mod debug;
 mod docs;
 mod help;
+mod info;
+mod latency;
+mod memory;
 mod redact;
 mod registry;
+mod server;
+mod slowlog;
 mod spec;
 mod string;
 mod syntax;
@@ -23,7 +31,19 @@ use crate::protocol::Reply;
 use crate::state::{Client, State};
 use std::time::Duration;
 
-const FAMILIES: &[&[Spec]] = &[command::COMMANDS, connection::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[
+    cluster::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    debug::COMMANDS,
+    info::COMMANDS,
+    latency::COMMANDS,
+    memory::COMMANDS,
+    server::COMMANDS,
+    slowlog::COMMANDS,
+    string::COMMANDS,
+];
 
 /// What a handler leaves to be done.
 #[derive(Debug)]

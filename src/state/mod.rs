@@ -4,6 +4,7 @@
 mod client;
 mod errors;
 mod latency;
+mod memory;
 mod rates;
 mod slowlog;
 mod stats;
@@ -11,6 +12,7 @@ mod stats;
 pub use client::{Client, ClientInfo, Clients, Kind, ReplyMode};
 pub use errors::ErrorKinds;
 pub use latency::{LatencyMonitor, Spike, Spikes};
+pub use memory::MemoryReport;
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
@@ -66,22 +68,25 @@ pub struct State {
     pub pause_writes_only: AtomicBool,
 }
 
+fn fill_random(bytes: &mut [u8]) {
+    // Without the system's randomness the time has to do.
+    if getrandom::fill(bytes).is_err() {
+        bytes.iter_mut().zip(crate::clock::monotonic_ns().to_le_bytes()).for_each(|(b, t)| *b = t);
+    }
+}
+
+/// 40 hexadecimal digits.
+fn random_id() -> String {
+    let mut id = [0u8; 20];
+    fill_random(&mut id);
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl State {
     /// A server without connections.
     pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
-        let seed = |bytes: &mut [u8]| {
-            // Without the system's randomness the time has to do.
-            if getrandom::fill(bytes).is_err() {
-                bytes.iter_mut().zip(crate::clock::monotonic_ns().to_le_bytes()).for_each(|(b, t)| *b = t);
-            }
-        };
         let mut hash_seed = [0u8; 8];
-        seed(&mut hash_seed);
-        let id = || {
-            let mut id = [0u8; 20];
-            seed(&mut id);
-            id.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        };
+        fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
@@ -91,8 +96,8 @@ impl State {
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             config_file,
             started_at: now,
-            run_id: id(),
-            replication_id: Mutex::new(id()),
+            run_id: random_id(),
+            replication_id: Mutex::new(random_id()),
             slowlog: Slowlog::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
@@ -145,11 +150,30 @@ impl State {
         }
     }
 
+    /// How often a command took how long, by bucket of a [`Histogram`], over all workers; `id` as in
+    /// [`crate::commands::Command::id`]. Empty if it never ran.
+    pub fn latency_counts(&self, id: usize) -> Vec<u64> {
+        let mut sum: Vec<u64> = Vec::new();
+        for histogram in self.workers.iter().filter_map(|worker| worker.commands[id].latency()) {
+            let counts = histogram.counts();
+            match sum.is_empty() {
+                true => sum = counts.collect(),
+                false => sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
+            }
+        }
+        if sum.iter().all(|count| *count == 0) { Vec::new() } else { sum }
+    }
+
     /// Error replies by their first word.
     pub fn errors(&self) -> BTreeMap<Vec<u8>, u64> {
         let mut sum = BTreeMap::new();
         self.workers.iter().for_each(|worker| worker.error_kinds.add_to(&mut sum));
         sum
+    }
+
+    /// Begins another history of the data.
+    pub fn change_replication_id(&self) {
+        *self.replication_id.lock() = random_id();
     }
 
     /// Forgets what was counted, as CONFIG RESETSTAT does.
