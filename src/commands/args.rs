@@ -59,6 +59,11 @@ impl<'a> Args<'a> {
         parse_i64(self.get(index)?)
     }
 
+    /// The arguments from `index` on, as a command of their own.
+    pub fn tail(&self, index: usize) -> Self {
+        Self { buf: self.buf, spans: &self.spans[index.min(self.spans.len())..] }
+    }
+
     /// The arguments from `index` on.
     pub fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
         let (buf, spans) = (self.buf, self.spans);

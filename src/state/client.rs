@@ -169,6 +169,11 @@ impl ClientInfo {
         std::mem::take(&mut *outbox)
     }
 
+    /// True if it comes from this machine: the loopback interface or the Unix socket.
+    pub fn is_local(&self) -> bool {
+        ["127.", "[::1]:", "/"].iter().any(|start| self.origin.addr.starts_with(start))
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         Kind::Normal
@@ -316,6 +321,13 @@ impl Clients {
     /// All connections, oldest first.
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
         self.list.lock().values().cloned().collect()
+    }
+
+    /// Forgets the counts, as CONFIG RESETSTAT does.
+    pub fn reset_counts(&self) {
+        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+            count.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Calls `f` for every connection, without holding the list.
