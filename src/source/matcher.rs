@@ -320,19 +320,22 @@ mod tests {
     }
 
     fn template() -> impl Strategy<Value = Template> {
-        (proptest::collection::vec(segment_text(), 1..4), any::<bool>()).prop_filter_map("empty", |(mut parts, rest)| {
-            if rest {
-                parts.push("{:*}".into());
-            }
-            let mut text = String::new();
-            for (number, piece) in parts.join(":").split('{').enumerate() {
-                if number > 0 {
-                    text += &format!("{{p{number}");
+        (proptest::collection::vec(segment_text(), 1..4), any::<bool>()).prop_filter_map(
+            "empty",
+            |(mut parts, rest)| {
+                if rest {
+                    parts.push("{:*}".into());
                 }
-                text += piece;
-            }
-            Template::parse(&text).ok()
-        })
+                let mut text = String::new();
+                for (number, piece) in parts.join(":").split('{').enumerate() {
+                    if number > 0 {
+                        text += &format!("{{p{number}");
+                    }
+                    text += piece;
+                }
+                Template::parse(&text).ok()
+            },
+        )
     }
 
     proptest! {
