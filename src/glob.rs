@@ -92,11 +92,7 @@ fn same(a: u8, b: u8, nocase: bool) -> bool {
 fn within(one: u8, other: u8, byte: u8, nocase: bool) -> bool {
     let fold = |b: u8| if nocase { b.to_ascii_lowercase() } else { b };
     // Ordered before folding, as in Redis.
-    let (low, high) = if one <= other {
-        (one, other)
-    } else {
-        (other, one)
-    };
+    let (low, high) = if one <= other { (one, other) } else { (other, one) };
     (fold(low)..=fold(high)).contains(&fold(byte))
 }
 

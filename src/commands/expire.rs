@@ -5,13 +5,8 @@ use super::{Acl, Args, Flags, Keys, Outcome, Run, Spec, fail};
 use crate::keyspace::View;
 use crate::protocol::Reply;
 
-const EXPIRE: Spec = Spec {
-    arity: -3,
-    flags: Flags::WRITE.or(Flags::FAST),
-    acl: Acl::KEYSPACE,
-    keys: Keys::UPDATE_ONE,
-    ..Spec::BASE
-};
+const EXPIRE: Spec =
+    Spec { arity: -3, flags: Flags::WRITE.or(Flags::FAST), acl: Acl::KEYSPACE, keys: Keys::UPDATE_ONE, ..Spec::BASE };
 const TTL: Spec = Spec {
     arity: 2,
     flags: Flags::READONLY.or(Flags::FAST),
@@ -63,13 +58,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         run: Run::Data(persist),
         ..EXPIRE
     },
-    Spec {
-        name: "ttl",
-        tips: CHANGING,
-        summary: "Returns the TTL of a key in seconds.",
-        run: Run::Data(ttl),
-        ..TTL
-    },
+    Spec { name: "ttl", tips: CHANGING, summary: "Returns the TTL of a key in seconds.", run: Run::Data(ttl), ..TTL },
     Spec {
         name: "pttl",
         tips: CHANGING,
@@ -151,13 +140,7 @@ impl Condition {
     }
 }
 
-fn expire_at(
-    db: &mut View<'_, '_>,
-    args: &Args<'_>,
-    reply: &mut Reply<'_>,
-    time: Time<'_>,
-    command: &str,
-) -> Outcome {
+fn expire_at(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time: Time<'_>, command: &str) -> Outcome {
     let condition = match Condition::parse(args) {
         Ok(condition) => condition,
         Err(error) => {

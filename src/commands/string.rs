@@ -17,8 +17,7 @@ const READ: Spec = Spec {
     syntax: "key",
     ..Spec::BASE
 };
-const WRITE: Spec =
-    Spec { flags: Flags::WRITE.or(Flags::DENYOOM), acl: Acl::STRING, group: "string", ..Spec::BASE };
+const WRITE: Spec = Spec { flags: Flags::WRITE.or(Flags::DENYOOM), acl: Acl::STRING, group: "string", ..Spec::BASE };
 const QUICK_WRITE: Flags = Flags::WRITE.or(Flags::DENYOOM).or(Flags::FAST);
 const INSERT: KeyFlags = KeyFlags::OW.or(KeyFlags::INSERT);
 const OVERWRITE: KeyFlags = KeyFlags::OW.or(KeyFlags::UPDATE);
