@@ -1,24 +1,160 @@
 //! The command line: wires the rooms together and knows nothing of their insides.
 
-use cenote::config::{Config, ConfigHandle};
+use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
+use cenote::source::Sources;
 use cenote::state::State;
-use std::sync::Arc;
+use clap::{Arg, Command};
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
 
 #[global_allocator]
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
 
-fn main() {
-    let mut config = Config::default();
-    let args: Vec<String> = std::env::args().collect();
-    let mut workers = 1;
-    for pair in args.windows(2) {
-        match pair[0].as_str() {
-            "--port" => config.port = pair[1].parse().unwrap(),
-            "--workers" => workers = pair[1].parse().unwrap(),
-            _ => {}
+/// Exit code of a wrong command line, as clap has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let asks_for_help = |arg: &OsString| ["-h", "--help", "-v", "-V", "--version"].iter().any(|help| arg == help);
+    if args.first().is_some_and(|arg| arg == "check") || args.iter().any(asks_for_help) {
+        return subcommand();
+    }
+    match Config::load(&args) {
+        Ok(loaded) => run(loaded),
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("cenote: {fault}");
+            }
+            eprintln!("cenote: nothing was started; `cenote --help` shows the usage");
+            ExitCode::from(USAGE)
         }
     }
-    let state = Arc::new(State::new(ConfigHandle::new(config), workers, cenote::clock::now_ms()));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(cenote::server::serve(state)).unwrap();
+}
+
+/// `--help`, `--version` and `check`: what clap parses. Directives are the business of `config`.
+fn subcommand() -> ExitCode {
+    let check = Command::new("check")
+        .about("Validate a routes file: parse it, connect, prepare every query")
+        .arg(Arg::new("FILE").required(true).help("The routes file (TOML)"))
+        .arg(Arg::new("url").long("url").value_name("URL").help("Connect here instead of to the file's sources"));
+    let matches = Command::new("cenote")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A Redis-protocol-compatible caching server that fills itself from Postgres")
+        .override_usage(
+            "cenote [redis.conf] [--directive value ...] [--routes FILE]\n       cenote check FILE [--url URL]",
+        )
+        .after_help(
+            "Every directive of redis.conf is also an option: --port 6380, --maxmemory 1gb. Options win over the file.\n\
+             `-` reads directives from standard input. --routes names the file of sources and routes,\n\
+             --metrics-port serves Prometheus text, --workers sets the threads (0: one a core).",
+        )
+        .disable_version_flag(true)
+        .arg(Arg::new("version").short('v').short_alias('V').long("version").help("Print version")
+            .action(clap::ArgAction::Version))
+        .arg(Arg::new("directives").num_args(0..).hide(true).trailing_var_arg(true).allow_hyphen_values(true))
+        .subcommand(check)
+        .get_matches();
+    match matches.subcommand() {
+        Some(("check", check)) => {
+            let file = check.get_one::<String>("FILE").map(String::as_str).unwrap_or_default();
+            let url = check.get_one::<String>("url").map(String::as_str);
+            cenote::source::run_check(file.as_ref(), url, &mut std::io::stdout().lock())
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn run(loaded: cenote::config::Loaded) -> ExitCode {
+    let config = &loaded.config;
+    if let Err(error) = start_log(config) {
+        eprintln!("cenote: the log file '{}' cannot be opened: {error}", config.logfile);
+        return ExitCode::FAILURE;
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let sources = match Sources::open(&config.routes) {
+        Ok(sources) => sources,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("cenote: {fault}");
+            }
+            return ExitCode::from(USAGE);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if config.workers == 0 { cores } else { config.workers as usize };
+    announce(config, &sources, workers);
+    let now = cenote::clock::now_ms();
+    let rows = cenote::commands::registry().rows();
+    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, rows, loaded.file, now));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cenote: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(state)) {
+        Ok(()) => {
+            tracing::info!("stopped; every command that was running has been answered");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("cenote: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(state: Arc<State>) -> std::io::Result<()> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopping = Arc::clone(&state);
+    tokio::spawn(async move {
+        let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+        tracing::info!("{name} received: stopping");
+        stopping.stop();
+    });
+    cenote::server::serve(state).await
+}
+
+/// What an operator wants to know first: limits and routes. The listener tells its addresses itself.
+fn announce(config: &Config, sources: &Sources, workers: usize) {
+    let memory = if config.maxmemory == 0 { "no limit".into() } else { format!("{} bytes", config.maxmemory) };
+    tracing::info!(
+        "Cenote {} starts: {workers} workers, {} databases, maxclients {}, maxmemory {memory}",
+        env!("CARGO_PKG_VERSION"),
+        config.databases,
+        config.maxclients,
+    );
+    for line in sources.describe() {
+        tracing::info!("{line}");
+    }
+    if sources.describe().is_empty() {
+        tracing::info!("no routes: every miss is a nil (--routes FILE adds them)");
+    }
+}
+
+fn start_log(config: &Config) -> std::io::Result<()> {
+    let level = match config.loglevel {
+        LogLevel::Debug => LevelFilter::TRACE,
+        LogLevel::Verbose => LevelFilter::DEBUG,
+        LogLevel::Notice => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Nothing => LevelFilter::OFF,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+    let json = config.log_format == LogFormat::Json;
+    if config.logfile.is_empty() {
+        if json { builder.json().init() } else { builder.with_ansi(false).init() }
+    } else {
+        let file = Mutex::new(OpenOptions::new().create(true).append(true).open(&config.logfile)?);
+        let builder = builder.with_ansi(false).with_writer(file);
+        if json { builder.json().init() } else { builder.init() }
+    }
+    Ok(())
 }

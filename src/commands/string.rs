@@ -2,8 +2,8 @@
 
 use super::options::{Condition, Expiry, Options, Words};
 use super::{Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
-use crate::keyspace::{NewValue, Place, SHARE_AT, Ttl, Value, View};
-use crate::protocol::Reply;
+use crate::keyspace::{NewValue, Place, Ttl, Value, View};
+use crate::protocol::{Reply, SHARE_AT};
 use crate::types;
 use bytes::Bytes;
 

@@ -2,14 +2,16 @@
 //! locked once, in ascending order, its keys are fetched into the cache together, and its commands run one after
 //! the other. So a pipeline waits for memory once, not once per command. It must not know sockets.
 
+use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
-use crate::config::Config;
+use crate::config::{Config, MaxmemoryPolicy};
 use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ pub enum After {
     Sleep(usize, Duration),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
+    /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
+    Fill(usize, Fill),
     /// The server is to stop.
     Shutdown,
 }
@@ -39,7 +43,7 @@ const GROUP_KEYS: usize = 32;
 /// A connection's way to run commands: everything dispatch needs besides the bytes.
 pub struct Dispatch<'a> {
     /// The server.
-    pub state: &'a State,
+    pub state: &'a Arc<State>,
     /// The directives in force for this batch.
     pub config: &'a Config,
     /// The worker's counters.
@@ -48,6 +52,8 @@ pub struct Dispatch<'a> {
     pub client: &'a mut Client,
     /// The worker's list of removed entries; empty between batches.
     pub garbage: &'a mut Vec<Slot>,
+    /// What was loaded for the first request, which waited for it.
+    pub filled: Option<Filled>,
 }
 
 type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
@@ -85,8 +91,11 @@ impl Dispatch<'_> {
         let mut at = 0;
         while at < requests.len() {
             batch.now = clock::wall_ms(batch.clock);
-            let ran = if self.is_plain() { self.group(&mut batch, at, out) } else { 0 };
+            let (ran, after) = if self.is_plain() { self.group(&mut batch, at, out) } else { (0, None) };
             at += ran;
+            if after.is_some() {
+                return after.unwrap_or(After::Done);
+            }
             if ran == 0 {
                 if let Some(after) = self.single(&mut batch, at, out) {
                     return after;
@@ -101,26 +110,40 @@ impl Dispatch<'_> {
     #[inline]
     fn is_plain(&self) -> bool {
         self.client.authenticated
+            && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
             && self.state.monitors.load(Ordering::Relaxed) == 0
             && self.state.paused_until.load(Ordering::Relaxed) == 0
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
-    fn access(&self, now: i64) -> Access {
-        if self.client.info.no_touch.load(Ordering::Relaxed) { Access::untouched(now) } else { Access::lru(now) }
+    fn access(&self, batch: &Batch<'_>) -> Access {
+        let now = batch.now;
+        if self.client.info.no_touch.load(Ordering::Relaxed) {
+            return Access::untouched(now);
+        }
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+                // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
+                let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                Access::lfu(now, self.config.lfu_log_factor, self.config.lfu_decay_time, random)
+            }
+            _ => Access::lru(now),
+        }
     }
 
     /// Runs as many of the requests from `from` on as are data commands whose keys are found without trouble, up
-    /// to the size of a group. Returns how many.
-    fn group(&mut self, batch: &mut Batch<'_>, from: usize, out: &mut Output) -> usize {
-        let keyspace = &self.state.keyspace;
+    /// to the size of a group. Returns how many, and what the next one waits for.
+    fn group(&mut self, batch: &mut Batch<'_>, from: usize, out: &mut Output) -> (usize, Option<After>) {
+        let state = self.state;
+        let keyspace = &state.keyspace;
+        let has_routes = state.sources.has_routes();
         let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
         let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
         let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
         for index in from..batch.requests.len().min(from + GROUP) {
             let args = batch.args(index);
-            let Some(plan) = plan(&args, &mut keys, |key| keyspace.hash(key)) else { break };
+            let Some(plan) = plan(&args, &mut keys, has_routes, |key| keyspace.hash(key)) else { break };
             for key in &mut keys[plan.keys.clone()] {
                 key.shard = keyspace.shard_of(key.hash);
                 insert_sorted(&mut order, key.shard as u16);
@@ -128,7 +151,7 @@ impl Dispatch<'_> {
             planned.push(plan);
         }
         if planned.is_empty() {
-            return 0;
+            return (0, None);
         }
         let mut guards: ArrayVec<ShardGuard<'_>, GROUP_KEYS> = ArrayVec::new();
         for &shard in &order {
@@ -143,14 +166,24 @@ impl Dispatch<'_> {
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
         }
-        let access = self.access(batch.now);
+        let access = self.access(batch);
         let version = self.client.version;
+        let (mut ran, mut after) = (planned.len(), None);
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
             let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
                 .with_max_string(self.config.proto_max_bulk_len as usize);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
+            if has_routes
+                && view.missed()
+                && plan.command.spec.fill == commands::Fill::Read
+                && let Some(fill) = Fill::begin(state, &mut view)
+            {
+                out.truncate(mark);
+                (ran, after) = (index, Some(After::Fill(from + index, fill)));
+                break;
+            }
             self.record(batch, plan.command, &args, out, mark);
         }
         for shard in &mut shards {
@@ -159,7 +192,7 @@ impl Dispatch<'_> {
         drop(shards);
         drop(guards);
         self.garbage.clear();
-        planned.len()
+        (ran, after)
     }
 
     /// Runs one request with all guards in Redis's order.
@@ -180,6 +213,10 @@ impl Dispatch<'_> {
                 self.mute(out, mark);
                 return None;
             }
+            Err(Refusal::Http) => {
+                out.clear(usize::MAX);
+                return Some(After::Close);
+            }
             Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
         };
         let outcome = match command.spec.run {
@@ -188,7 +225,13 @@ impl Dispatch<'_> {
                 let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
                 run(&mut ctx, &args, &mut Reply::new(out, version))
             }
-            Run::Data(run) => self.run_locked(batch, command, run, &args, out),
+            Run::Data(run) => match self.run_locked(batch, command, run, &args, out) {
+                Ok(outcome) => outcome,
+                Err(fill) => {
+                    out.truncate(mark);
+                    return Some(After::Fill(index, fill));
+                }
+            },
             Run::Walk(run) => {
                 let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
                 run(&mut walk, &args, &mut Reply::new(out, self.client.version))
@@ -213,7 +256,7 @@ impl Dispatch<'_> {
         run: DataFn,
         args: &Args<'_>,
         out: &mut Output,
-    ) -> Outcome {
+    ) -> Result<Outcome, Fill> {
         let keyspace = &self.state.keyspace;
         let mut keys = Vec::new();
         let found = command.spec.keys.each(args, |index| {
@@ -235,10 +278,18 @@ impl Dispatch<'_> {
             key.shard = order.binary_search(&key.shard).unwrap_or_default();
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
-        let access = self.access(batch.now);
-        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
+        let access = self.access(batch);
+        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
             .with_max_string(self.config.proto_max_bulk_len as usize);
-        let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
+        let loaded = match self.filled.take() {
+            Some(Err(line)) => {
+                Reply::new(out, self.client.version).error(&line);
+                return Ok(Outcome::Done);
+            }
+            Some(Ok(loaded)) => Some(loaded),
+            None => None,
+        };
+        let outcome = self.run_filled(command, run, view.with_loaded(loaded.as_deref().unwrap_or_default()), args, out);
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
         }
@@ -246,6 +297,36 @@ impl Dispatch<'_> {
         drop(guards);
         self.garbage.clear();
         outcome
+    }
+
+    /// Runs a data command, unless a key must be loaded first.
+    fn run_filled(
+        &self,
+        command: &Command,
+        run: DataFn,
+        mut view: View<'_, '_>,
+        args: &Args<'_>,
+        out: &mut Output,
+    ) -> Result<Outcome, Fill> {
+        let has_routes = self.state.sources.has_routes();
+        let before = has_routes && fills_before(command, args);
+        // A key that was loaded and is not there any more has changed since: it is loaded again.
+        if before
+            && (0..view.len()).any(|key| !view.was_absent(key))
+            && let Some(fill) = Fill::begin(self.state, &mut view)
+        {
+            return Err(fill);
+        }
+        let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
+        if has_routes
+            && !view.is_filled()
+            && view.missed()
+            && command.spec.fill == commands::Fill::Read
+            && let Some(fill) = Fill::begin(self.state, &mut view)
+        {
+            return Err(fill);
+        }
+        Ok(outcome)
     }
 
     /// Counts a command that ran.
@@ -290,7 +371,11 @@ impl Dispatch<'_> {
 
     /// The guards, in Redis's order.
     fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
-        let Some(command) = commands::find(args) else { return Err(Refusal::Error(unknown_command(args), None)) };
+        let Some(command) = commands::find(args) else {
+            // A browser was made to send a request here: an attack by cross-protocol scripting.
+            let http = args.is(0, "post") || args.is(0, "host:");
+            return Err(if http { Refusal::Http } else { Refusal::Error(unknown_command(args), None) });
+        };
         let spec = command.spec;
         if matches!(spec.run, Run::Container) && args.len() > 1 {
             return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
@@ -326,6 +411,8 @@ enum Refusal {
     Error(Vec<u8>, Option<&'static Command>),
     /// CLIENT PAUSE, until then (ms since the epoch).
     Paused(i64),
+    /// It is HTTP: the connection is closed without a word.
+    Http,
 }
 
 impl Refusal {
@@ -339,11 +426,15 @@ impl Refusal {
 fn plan<'a>(
     args: &Args<'a>,
     keys: &mut ArrayVec<Key<'a>, GROUP_KEYS>,
+    has_routes: bool,
     hash: impl Fn(&[u8]) -> Hash,
 ) -> Option<Planned> {
     let command = commands::find(args)?;
     let Run::Data(run) = command.spec.run else { return None };
     if !arity_fits(command.spec.arity, args.len()) || matches!(command.spec.keys, Keys::All) {
+        return None;
+    }
+    if has_routes && fills_before(command, args) {
         return None;
     }
     let first = keys.len();
@@ -358,6 +449,11 @@ fn plan<'a>(
         return None;
     }
     Some(Planned { command, run, keys: first..keys.len() })
+}
+
+/// True if a missing routed key is loaded before the command runs.
+fn fills_before(command: &Command, args: &Args<'_>) -> bool {
+    command.spec.fill.with(args) == commands::Fill::Before
 }
 
 #[inline]

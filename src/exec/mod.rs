@@ -2,5 +2,7 @@
 //! commands and the keyspace's locks; no sockets.
 
 mod dispatch;
+mod fill;
 
 pub use dispatch::{After, Dispatch, Request};
+pub use fill::{Fill, Filled};

@@ -17,13 +17,11 @@
 #![allow(unsafe_code)]
 
 use crate::alloc::class_size;
+use crate::protocol::SHARE_AT;
 use bytes::Bytes;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
-
-/// Strings from this size on are kept outside the entry, reference counted, in bytes.
-pub const SHARE_AT: usize = 16 * 1024;
 
 const KIND: u8 = 0b11;
 const KIND_INLINE: u8 = 0;

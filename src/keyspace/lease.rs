@@ -1,28 +1,61 @@
 //! What a shard knows of keys that are absent: which are being loaded, and which are known to be nowhere. It must
 //! not know who loads, or from where.
 //!
-//! A **lease** is taken when a load of a key starts. Every change of the key voids it: a write, a removal, an
-//! expiry, a flush. Only an unvoided lease lets the loaded value be stored, so a slow load never overwrites what
-//! came after its start. Leases are exact, per key: counters striped over hashes would be smaller, but at 100,000
-//! writes a second a load of 100 ms would nearly always find its stripe changed by other keys.
+//! A **flight** is one load of one key, which everybody who wants the key shares. It holds the key's *lease* as long
+//! as it stands in the shard's list. Every change of the key takes it off the list: a write, a removal, an expiry, a
+//! flush. Only a flight that still holds the lease at its end stores what it loaded, so a slow load never overwrites
+//! what came after its start; and only such a flight is joined, so whoever asks after a change gets a load that began
+//! after it. Who joined before the change gets what the flight loaded.
+//!
+//! Leases are exact, per key. Counters striped over hashes would be smaller, but at 100,000 writes a second a load of
+//! 100 ms would nearly always find its stripe changed by other keys.
 //!
 //! An **absence** says until when a key need not be looked for again. Any change of the key clears it.
 
 use super::table::Hash;
+use bytes::Bytes;
 use hashbrown::HashTable;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
 
-/// A load that is allowed to store its value, unless the key changes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    id: u64,
-    hash: Hash,
+/// What a load gave: the value, or nothing, or the error line for the client (without the leading `-`).
+pub type Loaded = Result<Option<Bytes>, Arc<str>>;
+
+/// One load of one key, shared by all who want it.
+#[derive(Debug, Default)]
+pub struct Flight {
+    loaded: OnceLock<Loaded>,
+    done: Notify,
+}
+
+impl Flight {
+    /// Ends the flight and wakes all who wait. Only the first end counts.
+    pub fn finish(&self, loaded: Loaded) {
+        if self.loaded.set(loaded).is_ok() {
+            self.done.notify_waiters();
+        }
+    }
+
+    /// Waits for the end.
+    pub async fn wait(&self) -> Loaded {
+        loop {
+            let mut done = std::pin::pin!(self.done.notified());
+            // Registered before the look, so that no end is missed.
+            done.as_mut().enable();
+            if let Some(loaded) = self.loaded.get() {
+                return loaded.clone();
+            }
+            done.await;
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Held {
-    id: u64,
     hash: Hash,
     db: usize,
+    key: Box<[u8]>,
+    flight: Arc<Flight>,
 }
 
 #[derive(Debug)]
@@ -39,8 +72,7 @@ const MAX_ABSENT: usize = 1024;
 /// The leases and absences of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    held: Vec<Held>,
-    next_id: u64,
+    held: HashTable<Held>,
     absent: HashTable<Absent>,
 }
 
@@ -51,30 +83,43 @@ impl Leases {
         self.held.is_empty() && self.absent.is_empty()
     }
 
-    pub(super) fn take(&mut self, db: usize, hash: Hash) -> Lease {
-        self.next_id += 1;
-        self.held.push(Held { id: self.next_id, hash, db });
-        Lease { id: self.next_id, hash }
+    /// The flight of a key, and whether it is a new one, which the caller must start.
+    pub(super) fn join(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
+        if let Some(held) = self.held.find(hash, |held| held.db == db && *held.key == *key) {
+            return (Arc::clone(&held.flight), false);
+        }
+        let flight = Arc::new(Flight::default());
+        let held = Held { hash, db, key: key.into(), flight: Arc::clone(&flight) };
+        self.held.insert_unique(hash, held, |held| held.hash);
+        (flight, true)
     }
 
-    /// Gives a lease back; true if the key has not changed meanwhile.
-    pub(super) fn give_back(&mut self, lease: Lease) -> bool {
-        let Some(at) = self.held.iter().position(|held| held.id == lease.id) else { return false };
-        self.held.swap_remove(at);
-        true
+    /// Takes a flight that ends off the list; true if it still held its lease.
+    pub(super) fn end(&mut self, hash: Hash, flight: &Arc<Flight>) -> bool {
+        match self.held.find_entry(hash, |held| Arc::ptr_eq(&held.flight, flight)) {
+            Ok(entry) => {
+                entry.remove();
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// The key has changed.
+    #[cold]
     pub(super) fn void(&mut self, db: usize, hash: Hash) {
-        self.held.retain(|held| held.hash != hash || held.db != db);
-        if let Ok(entry) = self.absent.find_entry(hash, |absent| absent.hash == hash && absent.db == db) {
+        // Keys whose 64 hash bits are the same are voided together; that is rare and does no harm.
+        while let Ok(entry) = self.held.find_entry(hash, |held| held.hash == hash && held.db == db) {
+            entry.remove();
+        }
+        while let Ok(entry) = self.absent.find_entry(hash, |absent| absent.hash == hash && absent.db == db) {
             entry.remove();
         }
     }
 
     /// All keys have changed.
     pub(super) fn void_all(&mut self) {
-        self.held.clear();
+        self.held = HashTable::new();
         self.absent = HashTable::new();
     }
 
@@ -108,13 +153,19 @@ mod tests {
     #[test]
     fn a_change_voids_the_leases_of_its_key_alone() {
         let mut leases = Leases::default();
-        let [a, b, other_db] = [leases.take(0, 1), leases.take(0, 2), leases.take(1, 1)];
+        let (a, new_a) = leases.join(0, 1, b"a");
+        let (b, new_b) = leases.join(0, 2, b"b");
+        let (other_db, new_other) = leases.join(1, 1, b"a");
+        assert!(new_a && new_b && new_other);
+        let (joined, new) = leases.join(0, 1, b"a");
+        assert!(!new && Arc::ptr_eq(&joined, &a), "one flight per key");
         leases.void(0, 1);
-        assert_eq!([a, b, other_db].map(|lease| leases.give_back(lease)), [false, true, true]);
-        assert!(!leases.give_back(b), "a lease is given back once");
-        let c = leases.take(0, 3);
+        let (later, new) = leases.join(0, 1, b"a");
+        assert!(new && !Arc::ptr_eq(&later, &a), "who asks after a change does not join the older flight");
+        assert_eq!([leases.end(1, &a), leases.end(2, &b), leases.end(1, &other_db)], [false, true, true]);
+        assert!(!leases.end(2, &b), "a lease is given back once");
         leases.void_all();
-        assert!(!leases.give_back(c) && leases.is_empty());
+        assert!(!leases.end(1, &later) && leases.is_empty());
     }
 
     #[test]
@@ -129,5 +180,19 @@ mod tests {
             leases.set_absent(0, hash, b"x", 100, 0);
         }
         assert!(leases.counts().1 <= MAX_ABSENT);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_get_what_was_loaded() {
+        let flight = Arc::new(Flight::default());
+        let early: Vec<_> =
+            (0..3).map(|_| Arc::clone(&flight)).map(|f| tokio::spawn(async move { f.wait().await })).collect();
+        tokio::task::yield_now().await;
+        flight.finish(Ok(Some(Bytes::from_static(b"v"))));
+        flight.finish(Ok(None));
+        for task in early {
+            assert_eq!(task.await.unwrap(), Ok(Some(Bytes::from_static(b"v"))));
+        }
+        assert_eq!(flight.wait().await, Ok(Some(Bytes::from_static(b"v"))));
     }
 }

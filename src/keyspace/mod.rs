@@ -13,9 +13,9 @@ mod view;
 mod walk;
 
 pub use access::Access;
-pub use entry::{Entry, NewValue, SHARE_AT, Slot, Value};
+pub use entry::{Entry, NewValue, Slot, Value};
 pub use lazyfree::{lazy_free, lazy_freed};
-pub use lease::Lease;
+pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};

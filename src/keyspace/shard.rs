@@ -7,10 +7,11 @@
 
 use super::access::Access;
 use super::entry::{Entry, NewValue, Slot};
-use super::lease::{Lease, Leases};
+use super::lease::{Flight, Leases};
 use super::table::{Hash, Place, Table};
 use foldhash::quality::SeedableRandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 /// How a write leaves the TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,39 +87,39 @@ impl Shard {
         }
     }
 
-    /// A load of a key starts.
-    pub fn lease(&mut self, db: usize, hash: Hash) -> Lease {
-        self.leases.take(db, hash)
+    /// The load of an absent key that is under way, or a new one, which the caller must start (true).
+    pub fn join_flight(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
+        self.leases.join(db, hash, key)
     }
 
     /// A load ends without a value to store.
-    pub fn end_lease(&mut self, lease: Lease) -> bool {
-        self.leases.give_back(lease)
+    pub fn end_flight(&mut self, hash: Hash, flight: &Arc<Flight>) {
+        self.leases.end(hash, flight);
     }
 
     /// A load ends: stores what it found, unless the key has changed since its start. True if it was stored.
     #[expect(clippy::too_many_arguments)]
-    pub fn store_leased(
+    pub fn store_loaded(
         &mut self,
-        lease: Lease,
+        flight: &Arc<Flight>,
         db: usize,
         hash: Hash,
         key: &[u8],
         value: NewValue<'_>,
-        expire_at: Option<i64>,
+        ttl: Ttl,
         now: i64,
         access: Access,
     ) -> bool {
-        if !self.leases.give_back(lease) || self.find(db, hash, key, now).is_some() {
+        if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
             return false;
         }
-        self.add(db, hash, key, value, expire_at, access);
+        self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access);
         true
     }
 
     /// A load ends: the key is nowhere, and need not be looked for before `until` (ms since the epoch).
-    pub fn store_absent(&mut self, lease: Lease, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
-        if self.leases.give_back(lease) && until > now {
+    pub fn store_absent(&mut self, flight: &Arc<Flight>, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
+        if self.leases.end(hash, flight) && until > now {
             self.leases.set_absent(db, hash, key, until, now);
         }
     }
@@ -162,13 +163,20 @@ impl Shard {
 
     /// Finds a key for a reading command: counts the hit or miss and notes the access.
     #[inline]
-    pub fn read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Entry<'_>> {
+    pub fn read_place(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Place> {
         let Some(place) = self.find(db, hash, key, now) else {
             self.counts.misses += 1;
             return None;
         };
         self.counts.hits += 1;
         self.touch(db, place, access);
+        Some(place)
+    }
+
+    /// The same, and gives the entry.
+    #[inline]
+    pub fn read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Entry<'_>> {
+        let place = self.read_place(db, hash, key, now, access)?;
         Some(self.entry(db, place))
     }
 

@@ -3,8 +3,11 @@
 
 use super::access::Access;
 use super::entry::{Entry, NewValue, Value};
+use super::lease::Flight;
 use super::shard::{Shard, Ttl};
 use super::table::{Hash, Place, Table};
+use bytes::Bytes;
+use std::sync::Arc;
 
 /// A key of the running command.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,8 @@ pub struct View<'v, 's> {
     access: Access,
     max_string: usize,
     missed: bool,
+    /// After a load: what it gave, by key. Empty before.
+    loaded: &'v [Option<Bytes>],
 }
 
 /// What a string may grow to unless [`View::with_max_string`] says otherwise, in bytes: `proto-max-bulk-len`'s default.
@@ -35,7 +40,7 @@ impl<'v, 's> View<'v, 's> {
     /// A view of `keys` in database `db` at `now` (ms).
     #[inline]
     pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
-        Self { shards, keys, db, now, access, max_string: MAX_STRING, missed: false }
+        Self { shards, keys, db, now, access, max_string: MAX_STRING, missed: false, loaded: &[] }
     }
 
     /// The same view with another limit to the length of strings, in bytes.
@@ -53,8 +58,9 @@ impl<'v, 's> View<'v, 's> {
             db,
             now: self.now,
             access: self.access,
-            max_string: self.max_string,
             missed: false,
+            loaded: self.loaded,
+            max_string: self.max_string,
         }
     }
 
@@ -73,6 +79,11 @@ impl<'v, 's> View<'v, 's> {
     #[inline]
     pub fn key(&self, key: usize) -> &'v [u8] {
         self.keys[key].bytes
+    }
+
+    /// The hash of a key.
+    pub fn hash(&self, key: usize) -> Hash {
+        self.keys[key].hash
     }
 
     /// The connection's database.
@@ -109,10 +120,50 @@ impl<'v, 's> View<'v, 's> {
     /// Reads a key as a reading command does: counts a hit or miss, and the access.
     #[inline]
     pub fn read(&mut self, key: usize) -> Option<Value<'_>> {
-        let key = &self.keys[key];
-        let entry = self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, self.access);
-        self.missed |= entry.is_none();
-        entry.map(|entry| entry.value())
+        let Key { bytes, hash, shard: at } = self.keys[key];
+        let shard = &mut self.shards[at];
+        let place = if self.loaded.is_empty() {
+            shard.read_place(self.db, hash, bytes, self.now, self.access)
+        } else {
+            // The miss that led to the load has been counted.
+            shard.find(self.db, hash, bytes, self.now)
+        };
+        match place {
+            Some(place) => Some(self.shards[at].entry(self.db, place).value()),
+            None => {
+                self.missed = true;
+                // What was loaded but could not be stored is still this command's answer.
+                self.loaded.get(key)?.as_ref().map(Value::Shared)
+            }
+        }
+    }
+
+    /// The same view after a load: `loaded` has what was loaded for each key.
+    pub fn with_loaded(mut self, loaded: &'v [Option<Bytes>]) -> Self {
+        self.loaded = loaded;
+        self
+    }
+
+    /// True after a load.
+    pub fn is_filled(&self) -> bool {
+        !self.loaded.is_empty()
+    }
+
+    /// True if a key was looked for by a load, and was not found.
+    pub fn was_absent(&self, key: usize) -> bool {
+        self.loaded.get(key).is_some_and(Option::is_none)
+    }
+
+    /// True if a key is neither there nor known to be nowhere.
+    pub fn is_unknown(&mut self, key: usize) -> bool {
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.find(key).is_none() && !self.shards[shard].is_absent(self.db, hash, bytes, self.now)
+    }
+
+    /// The load of an absent key, and whether the caller must start it; see [`Shard::join_flight`].
+    pub fn join_flight(&mut self, key: usize) -> (Arc<Flight>, bool) {
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.shards[shard].join_flight(self.db, hash, bytes)
     }
 
     /// True if [`View::read`] did not find a key.

@@ -6,5 +6,5 @@ mod reply;
 mod request;
 
 pub use number::{format_double, parse_double, parse_i64};
-pub use reply::{Mark, Output, Reply, Version};
+pub use reply::{Mark, Output, Reply, SHARE_AT, Version};
 pub use request::{Limits, MAX_INLINE, ProtocolError, Reader, Span, Step};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// Values from this size on are sent from where they lie instead of being copied, in bytes.
-pub(super) const SHARE_AT: usize = 16 * 1024;
+pub const SHARE_AT: usize = 16 * 1024;
 
 /// The protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -38,7 +38,7 @@ fn accept(
     peer: String,
 ) -> io::Result<()> {
     let config = state.config.load();
-    if state.clients.len() as i64 >= config.maxclients {
+    if state.clients.len() >= config.maxclients as usize {
         state.clients.rejected.fetch_add(1, Ordering::Relaxed);
         let _ = socket.write_all(b"-ERR max number of clients reached\r\n");
         return Ok(());

@@ -7,14 +7,14 @@
 use super::stream::Stream;
 use crate::clock;
 use crate::config::Config;
-use crate::exec::{After, Dispatch, Request};
+use crate::exec::{After, Dispatch, Filled, Request};
 use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
 use crate::state::{Client, State, WorkerStats};
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 32 * 1024;
+/// Reads before a connection that keeps sending lets the worker's other connections have their turn. The second
+/// one mostly finds nothing, which costs no system call.
+const STEPS_PER_TURN: usize = 2;
 /// Requests parsed ahead of running them.
 const BATCH: usize = 64;
 /// Memory that a worker's shared buffers keep between batches.
@@ -94,6 +97,8 @@ pub(super) struct Session {
     /// Nothing more is read; the connection ends when the replies are sent.
     closing: bool,
     waker: Option<Waker>,
+    /// What was loaded for the first request of `input`.
+    filled: Option<Filled>,
 }
 
 impl Session {
@@ -113,6 +118,7 @@ impl Session {
             soft_limit_since: None,
             closing: false,
             waker: None,
+            filled: None,
         }
     }
 
@@ -127,6 +133,9 @@ impl Session {
                     self.wait(duration).await;
                     self.reply_now(|reply| reply.ok());
                 }
+                Event::After(After::Fill(_, fill)) => {
+                    self.filled = self.wait_or_killed(fill.wait()).await;
+                }
                 Event::After(After::Paused(_, until)) => {
                     let left = (until - clock::now_ms()).clamp(1, 100);
                     self.wait(Duration::from_millis(left as u64)).await;
@@ -138,14 +147,21 @@ impl Session {
 
     /// Waits so long, or until the connection is killed.
     async fn wait(&mut self, duration: Duration) {
+        self.wait_or_killed(tokio::time::sleep(duration)).await;
+    }
+
+    /// Waits for something; None if the connection is killed meanwhile.
+    async fn wait_or_killed<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let info = Arc::clone(&self.client.info);
         info.blocked.store(true, Ordering::Relaxed);
-        let killed = poll_fn(|cx| {
+        let mut what = std::pin::pin!(what);
+        let result = poll_fn(|cx| {
             self.register(cx);
-            if info.killed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
-        });
-        let _ = tokio::time::timeout(duration, killed).await;
+            if info.killed.load(Ordering::Acquire) { Poll::Ready(None) } else { what.as_mut().poll(cx).map(Some) }
+        })
+        .await;
         info.blocked.store(false, Ordering::Relaxed);
+        result
     }
 
     fn register(&mut self, cx: &mut Context<'_>) {
@@ -158,7 +174,7 @@ impl Session {
     /// Everything that can be done without waiting.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         self.register(cx);
-        loop {
+        for _ in 0..STEPS_PER_TURN {
             if self.client.info.killed.load(Ordering::Acquire) {
                 return Poll::Ready(Event::Over);
             }
@@ -180,6 +196,9 @@ impl Session {
                 Poll::Ready(Err(_)) => return Poll::Ready(Event::Over),
             }
         }
+        // There is more to read: the worker's other connections come first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Reads once (unless unread requests are at hand), runs what is complete, and sends the replies.
@@ -269,13 +288,16 @@ impl Session {
                 stats: &self.stats,
                 client: &mut self.client,
                 garbage: &mut shared.garbage,
+                filled: self.filled.take(),
             };
             let after = dispatch.run(buf, &shared.spans, &shared.requests, &mut shared.output);
             let stopped_at = match &after {
                 After::Done => None,
                 After::Close | After::Shutdown => Some(buf.len()),
                 After::Sleep(index, _) => Some(shared.ends[*index]),
-                After::Paused(index, _) => Some(if *index == 0 { batch_start } else { shared.ends[*index - 1] }),
+                After::Paused(index, _) | After::Fill(index, _) => {
+                    Some(if *index == 0 { batch_start } else { shared.ends[*index - 1] })
+                }
             };
             if let Some(used) = stopped_at {
                 self.reader = Reader::default();
@@ -284,7 +306,8 @@ impl Session {
                 return (after, used);
             }
             if let Err(error) = &parsed {
-                Reply::new(&mut shared.output, self.client.version).error(&format!("ERR Protocol error: {error}"));
+                Reply::new(&mut shared.output, self.client.version)
+                    .error_bytes(&[b"ERR ", error.text().as_slice()].concat());
             }
             self.flush(cx, shared, config);
             match parsed {

@@ -24,13 +24,14 @@ pub enum ReplyMode {
     Skip,
 }
 
-/// What kind of client, as `client-output-buffer-limit` and CLIENT KILL TYPE tell them apart.
+/// What kind of client, as `client-output-buffer-limit` and CLIENT KILL TYPE tell them apart; the number is the
+/// class's place in `client-output-buffer-limit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An ordinary one, MONITOR included.
-    Normal,
+    Normal = 0,
     /// A subscriber.
-    Pubsub,
+    Pubsub = 2,
 }
 
 /// Words that CLIENT SETNAME and SETINFO set, and the user.
@@ -63,7 +64,7 @@ pub struct ClientInfo {
     pub db: AtomicU32,
     /// 2 or 3.
     pub resp: AtomicU8,
-    /// [`crate::commands::Command::id`] + 1 of the last command; 0 before the first.
+    /// The last command's place among all rows of the table, plus 1; 0 before the first.
     pub last_command: AtomicU32,
     /// Bytes received that are not run yet.
     pub query_bytes: AtomicUsize,

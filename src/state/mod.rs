@@ -9,6 +9,8 @@ pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
+use crate::source::Sources;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
@@ -18,10 +20,14 @@ pub struct State {
     pub keyspace: Keyspace,
     /// The directives in force.
     pub config: ConfigHandle,
+    /// Where missing keys come from.
+    pub sources: Sources,
     /// The connections.
     pub clients: Clients,
     /// Counters, one set per worker.
     pub workers: Vec<Arc<WorkerStats>>,
+    /// The redis.conf of the command line: CONFIG REWRITE writes it.
+    pub config_file: Option<PathBuf>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -39,8 +45,15 @@ pub struct State {
 }
 
 impl State {
-    /// A server without connections.
-    pub fn new(config: ConfigHandle, workers: usize, now: i64) -> Self {
+    /// A server without connections, for a command table of so many rows.
+    pub fn new(
+        config: ConfigHandle,
+        sources: Sources,
+        workers: usize,
+        command_rows: usize,
+        config_file: Option<PathBuf>,
+        now: i64,
+    ) -> Self {
         let seed = |bytes: &mut [u8]| {
             // Without the system's randomness the time has to do.
             if getrandom::fill(bytes).is_err() {
@@ -55,8 +68,10 @@ impl State {
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
+            sources,
             clients: Clients::default(),
-            workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
+            config_file,
             started_at: now,
             run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             stopping: AtomicBool::new(false),

@@ -1,0 +1,270 @@
+//! The values that Cenote acts on, typed, so that the hot path reads a field. Made from the
+//! canonical texts of a `Config`; knows no parsing of user input.
+
+use super::directives::find;
+use super::value::{OutputLimit, parse_limits};
+
+/// How much is logged; each level includes those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// Little of use in production.
+    Verbose,
+    /// The default.
+    Notice,
+    /// Only what matters.
+    Warning,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which keys go when memory is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxmemoryPolicy {
+    /// The least recently used of the keys with a TTL.
+    VolatileLru,
+    /// The least frequently used of the keys with a TTL.
+    VolatileLfu,
+    /// Any key with a TTL.
+    VolatileRandom,
+    /// The key with the shortest TTL.
+    VolatileTtl,
+    /// The least recently used key.
+    AllkeysLru,
+    /// The least frequently used key.
+    AllkeysLfu,
+    /// Any key.
+    AllkeysRandom,
+    /// None: writes are refused.
+    NoEviction,
+}
+
+/// Who may use what is dangerous (`DEBUG`, protected directives).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// Nobody.
+    No,
+    /// Everybody.
+    Yes,
+    /// Connections from this machine.
+    Local,
+}
+
+impl Allowed {
+    /// Whether a connection may, given whether it comes from this machine.
+    pub fn permits(self, local: bool) -> bool {
+        self == Allowed::Yes || self == Allowed::Local && local
+    }
+}
+
+/// One address of `bind`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindAddr {
+    /// A host name, an address, `*` (any IPv4 address) or `::*` (any IPv6 address).
+    pub host: String,
+    /// It was written with a `-`: no fault if this machine does not have it.
+    pub optional: bool,
+}
+
+/// The values that Cenote acts on. Field names are the directives' own.
+#[derive(Clone, PartialEq)]
+pub struct Settings {
+    /// TCP port; 0: none.
+    pub port: u16,
+    /// Addresses to listen on; none: no TCP.
+    pub bind: Vec<BindAddr>,
+    /// Whether clients from elsewhere are refused while there is no password.
+    pub protected_mode: bool,
+    /// The password of the default user; empty: none. A secret.
+    pub requirepass: String,
+    /// Path of the Unix socket; empty: none.
+    pub unixsocket: String,
+    /// Its file mode; 0: as the umask has it.
+    pub unixsocketperm: u32,
+    /// Most connections at a time.
+    pub maxclients: u32,
+    /// Seconds after which an idle client is closed; 0: never.
+    pub timeout: u32,
+    /// Seconds between TCP keep-alives; 0: none.
+    pub tcp_keepalive: u32,
+    /// Backlog of `listen(2)`.
+    pub tcp_backlog: u32,
+    /// Number of databases.
+    pub databases: u32,
+    /// What is logged.
+    pub loglevel: LogLevel,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Where it is logged; empty: standard output.
+    pub logfile: String,
+    /// File to write the process id to; empty: none.
+    pub pidfile: String,
+    /// Bytes of memory to use; 0: no limit.
+    pub maxmemory: u64,
+    /// What to do when they are used up.
+    pub maxmemory_policy: MaxmemoryPolicy,
+    /// How many keys are looked at to find one to evict, 1 to 64.
+    pub maxmemory_samples: u32,
+    /// How many hits it takes to saturate an LFU counter.
+    pub lfu_log_factor: u32,
+    /// Minutes after which an LFU counter is halved; 0: never.
+    pub lfu_decay_time: u32,
+    /// Background work a second, 1 to 500.
+    pub hz: u32,
+    /// Whether `hz` rises with the number of clients.
+    pub dynamic_hz: bool,
+    /// How hard expired keys are looked for, 1 to 10.
+    pub active_expire_effort: u32,
+    /// Most bytes of one argument.
+    pub proto_max_bulk_len: u64,
+    /// Most bytes of a client's unread requests.
+    pub client_query_buffer_limit: u64,
+    /// Most bytes of unsent replies, of the classes normal, replica, pubsub.
+    pub output_limits: [OutputLimit; 3],
+    /// Microseconds from which a command is logged; 0: all; negative: none.
+    pub slowlog_log_slower_than: i64,
+    /// Entries kept of them.
+    pub slowlog_max_len: u64,
+    /// Milliseconds from which an event is a latency spike; 0: none is.
+    pub latency_monitor_threshold: u64,
+    /// Whether command latencies are collected.
+    pub latency_tracking: bool,
+    /// Which percentiles of them INFO prints.
+    pub latency_tracking_info_percentiles: Vec<f64>,
+    /// Who may use DEBUG.
+    pub enable_debug_command: Allowed,
+    /// Who may set protected directives.
+    pub enable_protected_configs: Allowed,
+    /// Whether evicted values are freed in the background.
+    pub lazyfree_lazy_eviction: bool,
+    /// Whether expired values are.
+    pub lazyfree_lazy_expire: bool,
+    /// Whether replaced values are.
+    pub lazyfree_lazy_server_del: bool,
+    /// Whether DEL is UNLINK.
+    pub lazyfree_lazy_user_del: bool,
+    /// Whether FLUSHALL is FLUSHALL ASYNC.
+    pub lazyfree_lazy_user_flush: bool,
+    /// The file of sources and routes; empty: none.
+    pub routes: String,
+    /// Port of the metrics; 0: none.
+    pub metrics_port: u16,
+    /// Address of the metrics.
+    pub metrics_bind: String,
+    /// Number of workers; 0: one a core.
+    pub workers: u32,
+}
+
+impl Settings {
+    /// Reads the canonical texts, in the order of the table.
+    pub(super) fn new(values: &[std::sync::Arc<str>]) -> Self {
+        let get = |name: &str| -> &str { find(name.as_bytes()).map_or("", |found| &values[found.index]) };
+        let yes = |name| get(name) == "yes";
+        let text = |name| get(name).to_owned();
+        let uint = |name| number::<u32>(get(name));
+        Settings {
+            port: number(get("port")),
+            bind: get("bind").split_whitespace().map(bind_addr).collect(),
+            protected_mode: yes("protected-mode"),
+            requirepass: text("requirepass"),
+            unixsocket: text("unixsocket"),
+            unixsocketperm: u32::from_str_radix(get("unixsocketperm"), 8).unwrap_or(0),
+            maxclients: uint("maxclients"),
+            timeout: uint("timeout"),
+            tcp_keepalive: uint("tcp-keepalive"),
+            tcp_backlog: uint("tcp-backlog"),
+            databases: uint("databases"),
+            loglevel: loglevel(get("loglevel")),
+            log_format: match get("log-format") {
+                "json" => LogFormat::Json,
+                _ => LogFormat::Text,
+            },
+            logfile: text("logfile"),
+            pidfile: text("pidfile"),
+            maxmemory: number(get("maxmemory")),
+            maxmemory_policy: policy(get("maxmemory-policy")),
+            maxmemory_samples: uint("maxmemory-samples"),
+            lfu_log_factor: uint("lfu-log-factor"),
+            lfu_decay_time: uint("lfu-decay-time"),
+            hz: uint("hz"),
+            dynamic_hz: yes("dynamic-hz"),
+            active_expire_effort: uint("active-expire-effort"),
+            proto_max_bulk_len: number(get("proto-max-bulk-len")),
+            client_query_buffer_limit: number(get("client-query-buffer-limit")),
+            output_limits: parse_limits(get("client-output-buffer-limit")),
+            slowlog_log_slower_than: number(get("slowlog-log-slower-than")),
+            slowlog_max_len: number(get("slowlog-max-len")),
+            latency_monitor_threshold: number(get("latency-monitor-threshold")),
+            latency_tracking: yes("latency-tracking"),
+            latency_tracking_info_percentiles: get("latency-tracking-info-percentiles")
+                .split_whitespace()
+                .map(number)
+                .collect(),
+            enable_debug_command: allowed(get("enable-debug-command")),
+            enable_protected_configs: allowed(get("enable-protected-configs")),
+            lazyfree_lazy_eviction: yes("lazyfree-lazy-eviction"),
+            lazyfree_lazy_expire: yes("lazyfree-lazy-expire"),
+            lazyfree_lazy_server_del: yes("lazyfree-lazy-server-del"),
+            lazyfree_lazy_user_del: yes("lazyfree-lazy-user-del"),
+            lazyfree_lazy_user_flush: yes("lazyfree-lazy-user-flush"),
+            routes: text("routes"),
+            metrics_port: number(get("metrics-port")),
+            metrics_bind: text("metrics-bind"),
+            workers: uint("workers"),
+        }
+    }
+}
+
+/// A number of a canonical text, whose range the table has checked.
+fn number<T: std::str::FromStr + Default>(text: &str) -> T {
+    text.parse().unwrap_or_default()
+}
+
+fn bind_addr(word: &str) -> BindAddr {
+    let (host, optional) = match word.strip_prefix('-') {
+        Some(host) => (host, true),
+        None => (word, false),
+    };
+    BindAddr { host: host.to_owned(), optional }
+}
+
+fn loglevel(text: &str) -> LogLevel {
+    match text {
+        "debug" => LogLevel::Debug,
+        "verbose" => LogLevel::Verbose,
+        "warning" => LogLevel::Warning,
+        "nothing" => LogLevel::Nothing,
+        _ => LogLevel::Notice,
+    }
+}
+
+fn policy(text: &str) -> MaxmemoryPolicy {
+    match text {
+        "volatile-lru" => MaxmemoryPolicy::VolatileLru,
+        "volatile-lfu" => MaxmemoryPolicy::VolatileLfu,
+        "volatile-random" => MaxmemoryPolicy::VolatileRandom,
+        "volatile-ttl" => MaxmemoryPolicy::VolatileTtl,
+        "allkeys-lru" => MaxmemoryPolicy::AllkeysLru,
+        "allkeys-lfu" => MaxmemoryPolicy::AllkeysLfu,
+        "allkeys-random" => MaxmemoryPolicy::AllkeysRandom,
+        _ => MaxmemoryPolicy::NoEviction,
+    }
+}
+
+fn allowed(text: &str) -> Allowed {
+    match text {
+        "yes" => Allowed::Yes,
+        "local" => Allowed::Local,
+        _ => Allowed::No,
+    }
+}
