@@ -12,6 +12,7 @@ pub mod config;
 pub mod exec;
 pub mod glob;
 pub mod keyspace;
+pub mod metrics;
 pub mod process;
 pub mod protocol;
 pub mod server;

@@ -232,6 +232,13 @@ impl Dispatch<'_> {
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
+        if let Outcome::Sleep(duration) = outcome {
+            // It will have taken so long by the time the client can look.
+            let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            if ns >= batch.slow_ns {
+                self.slow(command, &args, ns, batch.now);
+            }
+        }
         self.mute(out, mark);
         match outcome {
             Outcome::Done => None,

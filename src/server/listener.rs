@@ -21,6 +21,7 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     let workers = (0..state.workers.len())
         .map(|index| worker::start(Arc::clone(&state), index))
         .collect::<io::Result<Vec<_>>>()?;
+    state.listening.store(true, Ordering::Relaxed);
     let mut next = 0;
     loop {
         let (socket, peer) = listener.accept().await?;

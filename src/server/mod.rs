@@ -1,9 +1,11 @@
 //! Sockets: the listener, the worker threads and the sessions. Knows bytes, buffers and limits; what a command
 //! means it leaves to `exec`.
 
+mod http;
 mod listener;
 mod session;
 mod stream;
 mod worker;
 
+pub use http::serve_metrics;
 pub use listener::serve;
