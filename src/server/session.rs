@@ -447,8 +447,8 @@ impl Session {
             }
             if let Some(error) = error {
                 if self.client.reply_mode != ReplyMode::Off {
-                    let text = format!("ERR Protocol error: {error}");
-                    Reply::new(&mut shared.output, self.client.version).error(&text);
+                    let text = [b"ERR ", error.text().as_slice()].concat();
+                    Reply::new(&mut shared.output, self.client.version).error_bytes(&text);
                 }
                 return self.end(cx, buf.len(), After::Close, shared, config);
             }

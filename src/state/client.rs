@@ -79,7 +79,7 @@ pub struct ClientInfo {
     pub db: AtomicU32,
     /// 2 or 3.
     pub resp: AtomicU8,
-    /// [`crate::commands::Command::id`] + 1 of the last command; 0 before the first.
+    /// The last command's place among all rows of the table, plus 1; 0 before the first.
     pub last_command: AtomicU32,
     /// Bytes received that are not run yet.
     pub query_bytes: AtomicUsize,
@@ -169,6 +169,11 @@ impl ClientInfo {
         self.has_outbox.store(false, Ordering::Relaxed);
         self.outbox_bytes.store(0, Ordering::Relaxed);
         std::mem::take(&mut *outbox)
+    }
+
+    /// True if it comes from this machine: the loopback interface or the Unix socket.
+    pub fn is_local(&self) -> bool {
+        ["127.", "[::1]:", "/"].iter().any(|start| self.origin.addr.starts_with(start))
     }
 
     /// Its kind.
@@ -318,6 +323,13 @@ impl Clients {
     /// All connections, oldest first.
     pub fn all(&self) -> Vec<Arc<ClientInfo>> {
         self.list.lock().values().cloned().collect()
+    }
+
+    /// Forgets the counts, as CONFIG RESETSTAT does.
+    pub fn reset_counts(&self) {
+        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+            count.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Calls `f` for every connection, without holding the list.
