@@ -294,8 +294,9 @@ fn set_info(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         return Outcome::Done;
     }
     if !super::connection::is_plain_word(value) {
-        let name = if is_name { "lib-name" } else { "lib-ver" };
-        return fail(reply, &format!("ERR {name} cannot contain spaces, newlines or special characters."));
+        let text = b" cannot contain spaces, newlines or special characters.";
+        reply.error_bytes(&[b"ERR ", args.at(2), text].concat());
+        return Outcome::Done;
     }
     let value = String::from_utf8_lossy(value).into_owned();
     let mut labels = ctx.client.info.labels.lock();

@@ -129,16 +129,7 @@ fn server(page: &mut Page<'_>) {
     page.add("executable", path(std::env::current_exe().ok().as_deref()));
     page.add("config_file", path(state.config_file.as_deref()));
     page.add("io_threads_active", 0);
-    let mut listeners = Vec::new();
-    if config.port > 0 {
-        let hosts =
-            config.bind.iter().map(|bind| format!("bind={}{},", if bind.optional { "-" } else { "" }, bind.host));
-        listeners.push(format!("name=tcp,{}port={}", hosts.collect::<String>(), config.port));
-    }
-    if !config.unixsocket.is_empty() {
-        listeners.push(format!("name=unix,bind={}", config.unixsocket));
-    }
-    for (number, listener) in listeners.iter().enumerate() {
+    for (number, listener) in state.listeners.lock().iter().enumerate() {
         page.add(&format!("listener{number}"), listener);
     }
 }
@@ -268,7 +259,8 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     page.zeros(&["eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum"]);
     page.zeros(&["instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_duration_usec"]);
-    page.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key"]);
+    page.add("acl_access_denied_auth", state.clients.auth_failures.load(Ordering::Relaxed));
+    page.zeros(&["acl_access_denied_cmd", "acl_access_denied_key"]);
     page.add("acl_access_denied_channel", 0);
 }
 
