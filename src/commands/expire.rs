@@ -117,11 +117,7 @@ impl Condition {
                 index if args.is(index, "xx") => &mut condition.xx,
                 index if args.is(index, "gt") => &mut condition.gt,
                 index if args.is(index, "lt") => &mut condition.lt,
-                _ => {
-                    // What Redis prints ends where a C string does.
-                    let end = word.iter().position(|&byte| byte == 0).unwrap_or(word.len());
-                    return Err([b"ERR Unsupported option ", &word[..end]].concat());
-                }
+                _ => return Err([b"ERR Unsupported option ", super::c_text(word)].concat()),
             };
             *flag = true;
         }

@@ -357,7 +357,8 @@ impl Keys {
 }
 
 impl KeySpec {
-    fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
+    /// Calls `found` with the index of each key argument, in order; see [`Keys::each`].
+    pub fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
         let begin = match self.begin {
             Begin::Index(index) => index,
             Begin::Keyword(word, from) => {

@@ -16,6 +16,12 @@ pub struct Span {
 }
 
 impl Span {
+    /// The same argument after its bytes were moved from offset `from` to offset 0.
+    #[must_use]
+    pub fn moved(self, from: usize) -> Self {
+        Self { start: self.start - from as u32, len: self.len }
+    }
+
     /// The bytes of the argument in `buf`, whose first byte is the first byte of the parse.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
@@ -176,13 +182,9 @@ impl Reader {
         self.missing_args == 0
     }
 
-    /// The caller moved the unfinished request's bytes from offset `from` to offset 0 of a buffer of its own,
-    /// and its spans (those from [`Reader::unfinished`] on) to the front of a list of their own.
-    pub fn rebase(&mut self, spans: &mut [Span], from: usize) {
-        self.first_span = 0;
-        for span in spans {
-            span.start -= from as u32;
-        }
+    /// The caller dropped so many spans in front of those of the unfinished request.
+    pub fn drop_spans(&mut self, count: usize) {
+        self.first_span = self.first_span.saturating_sub(count);
     }
 
     /// Index of the first span of the unfinished request.

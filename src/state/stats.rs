@@ -1,5 +1,6 @@
 //! Counters that cost the hot path no shared cache line: each worker writes its own, a reader sums them.
 
+use super::errors::ErrorKinds;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,6 +145,18 @@ pub struct WorkerStats {
     pub writes: Cell64,
     /// Error replies.
     pub errors: Cell64,
+    /// The same by their first word.
+    pub error_kinds: ErrorKinds,
+}
+
+impl WorkerStats {
+    /// Starts anew.
+    pub fn reset(&self) {
+        self.commands.iter().for_each(CommandStats::reset);
+        let cells = [&self.processed, &self.net_in, &self.net_out, &self.reads, &self.writes, &self.errors];
+        cells.into_iter().for_each(Cell64::reset);
+        self.error_kinds.reset();
+    }
 }
 
 impl WorkerStats {
@@ -157,6 +170,7 @@ impl WorkerStats {
             reads: Cell64::default(),
             writes: Cell64::default(),
             errors: Cell64::default(),
+            error_kinds: ErrorKinds::default(),
         }
     }
 }
