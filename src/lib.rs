@@ -12,6 +12,7 @@ pub mod config;
 pub mod exec;
 pub mod glob;
 pub mod keyspace;
+pub mod metrics;
 pub mod open_files;
 pub mod process;
 pub mod protocol;

@@ -128,6 +128,16 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
             ticking.tick(cenote::clock::now_ms());
         }
     });
+    let config = state.config.load();
+    if config.metrics_port > 0 {
+        let metrics =
+            cenote::server::serve_metrics(Arc::clone(&state), (config.metrics_bind.clone(), config.metrics_port));
+        tokio::spawn(async {
+            if let Err(error) = metrics.await {
+                tracing::error!("the metrics cannot be served: {error}");
+            }
+        });
+    }
     cenote::server::serve(state).await
 }
 

@@ -103,7 +103,7 @@ fn info(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     for name in args.from(2) {
         match find_sub(name) {
             Some(command) => describe(command, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Outcome::Done

@@ -285,11 +285,11 @@ mod tests {
         for (at, ms) in [(0, 100), (60, 300), (100, 500)] {
             spikes.samples.push_back(Spike { at, ms });
         }
-        let text = draw("command", &spikes, 3_700);
+        let text = draw("command", &spikes, 3_650);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "command - high 500 ms, low 100 ms (all time high 500 ms)");
         assert_eq!(lines[2..6], ["  #", "  |", " #|", "_||"]);
-        assert_eq!(lines[7..9], ["166", "h00"]);
+        assert_eq!(lines[7..9], ["155", "h99"]);
         // One spike alone, and two of the same height.
         spikes.samples.truncate(1);
         assert!(draw("x", &spikes, 0).contains("_\n"));

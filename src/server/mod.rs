@@ -2,6 +2,7 @@
 //! means it leaves to `exec`.
 
 mod housekeeping;
+mod http;
 mod listener;
 mod pending;
 mod session;
@@ -9,4 +10,5 @@ mod sockets;
 mod stream;
 mod worker;
 
+pub use http::serve_metrics;
 pub use listener::serve;
