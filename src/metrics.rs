@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn the_text_shows_what_was_counted_and_follows_a_reset() {
         let sources = Sources::open("").unwrap_or_else(|_| panic!("no routes are no fault"));
-        let state = State::new(ConfigHandle::new(Config::default()), sources, 2, None, 1_000);
+        let state = State::new(ConfigHandle::new(Config::default()), sources, 2, registry().rows(), None, 1_000);
         let get = find_sub(b"get").unwrap().id;
         state.workers[0].commands[get].record(900, true);
         state.workers[1].commands[get].record(3_000_000, true);

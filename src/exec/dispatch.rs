@@ -6,9 +6,9 @@ use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
+use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
-use crate::state::{Client, ReplyMode, SlowCommand, State, WorkerStats, shorten};
+use crate::state::{Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ pub enum After {
     Done,
     /// The request at this index closes the connection once its reply is sent.
     Close,
-    /// The request at this index wants its connection suspended, and then `+OK`.
-    Sleep(usize, Duration),
+    /// The request at this index wants its connection suspended, and then `+OK`, unless the last is false (CLIENT
+    /// REPLY).
+    Sleep(usize, Duration, bool),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
     /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
@@ -114,8 +115,8 @@ impl Dispatch<'_> {
         self.client.authenticated
             && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
-            && self.state.monitors.load(Ordering::Relaxed) == 0
-            && self.state.paused_until.load(Ordering::Relaxed) == 0
+            && self.state.monitors.is_empty()
+            && self.state.pause.is_off()
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
@@ -174,7 +175,8 @@ impl Dispatch<'_> {
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
-            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access);
+            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
+                .with_max_string(self.config.proto_max_bulk_len as usize);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.missed()
@@ -214,8 +216,13 @@ impl Dispatch<'_> {
                 self.mute(out, mark);
                 return None;
             }
+            Err(Refusal::Http) => {
+                out.clear(usize::MAX);
+                return Some(After::Close);
+            }
             Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
         };
+        self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         let outcome = match command.spec.run {
             Run::Server(run) => {
                 let version = self.client.version;
@@ -229,6 +236,10 @@ impl Dispatch<'_> {
                     return Some(After::Fill(index, fill));
                 }
             },
+            Run::Walk(run) => {
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
+                run(&mut walk, &args, &mut Reply::new(out, self.client.version))
+            }
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
@@ -239,11 +250,16 @@ impl Dispatch<'_> {
                 self.slow(command, &args, ns, batch.now);
             }
         }
+        let answers = self.client.reply_mode == ReplyMode::On;
         self.mute(out, mark);
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
+        }
         match outcome {
             Outcome::Done => None,
             Outcome::Close => Some(After::Close),
-            Outcome::Sleep(duration) => Some(After::Sleep(index, duration)),
+            Outcome::Sleep(duration) => Some(After::Sleep(index, duration, answers)),
             Outcome::Shutdown => Some(After::Shutdown),
         }
     }
@@ -279,7 +295,8 @@ impl Dispatch<'_> {
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
         let access = self.access(batch);
-        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
+        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
+            .with_max_string(self.config.proto_max_bulk_len as usize);
         let loaded = match self.filled.take() {
             Some(Err(line)) => {
                 Reply::new(out, self.client.version).error(&line);
@@ -374,7 +391,7 @@ impl Dispatch<'_> {
                 at: now / 1000,
                 duration_us: us,
                 args: shorten(commands::redacted(command, args).into_iter()),
-                addr: info.addr.clone(),
+                addr: info.origin.addr.clone(),
                 name: info.labels.lock().name.clone(),
             };
             self.state.slowlog.add(entry, self.config.slowlog_max_len);
@@ -404,7 +421,11 @@ impl Dispatch<'_> {
 
     /// The guards, in Redis's order.
     fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
-        let Some(command) = commands::find(args) else { return Err(Refusal::Error(unknown_command(args), None)) };
+        let Some(command) = commands::find(args) else {
+            // A browser was made to send a request here: an attack by cross-protocol scripting.
+            let http = args.is(0, "post") || args.is(0, "host:");
+            return Err(if http { Refusal::Http } else { Refusal::Error(unknown_command(args), None) });
+        };
         let spec = command.spec;
         if !command.subcommands.is_empty() && args.len() > 1 {
             return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
@@ -416,22 +437,20 @@ impl Dispatch<'_> {
         if spec.flags.has(Flags::PROTECTED) && !self.config.enable_debug_command.permits(self.client.info.is_local()) {
             return Err(Refusal::error(DEBUG_REFUSED.into(), command));
         }
-        if !self.client.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+        if !self.client.is_authenticated(self.config) && !spec.flags.has(Flags::NO_AUTH) {
             return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
         }
         if self.config.maxmemory > 0 && spec.flags.has(Flags::DENYOOM) && crate::alloc::used() > self.config.maxmemory {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Err(Refusal::error(text.into(), command));
         }
-        let until = self.state.paused_until.load(Ordering::Relaxed);
-        if until > now {
-            let writes_only = self.state.pause_writes_only.load(Ordering::Relaxed);
-            let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
-            if writes || !writes_only {
-                return Err(Refusal::Paused(until));
-            }
-        } else if until != 0 {
-            self.state.paused_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+        let changes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+        if (changes || spec.flags.has(Flags::READONLY)) && self.client.info.monitor.load(Ordering::Relaxed) {
+            // For Redis, a monitor is a kind of replica.
+            return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
+        }
+        if let Some(until) = self.state.pause.holds(changes, now) {
+            return Err(Refusal::Paused(until));
         }
         Ok(command)
     }
@@ -443,6 +462,8 @@ enum Refusal {
     Error(Vec<u8>, Option<&'static Command>),
     /// CLIENT PAUSE, until then (ms since the epoch).
     Paused(i64),
+    /// It is HTTP: the connection is closed without a word.
+    Http,
 }
 
 impl Refusal {
@@ -483,11 +504,7 @@ fn plan<'a>(
 
 /// True if a missing routed key is loaded before the command runs.
 fn fills_before(command: &Command, args: &Args<'_>) -> bool {
-    match command.spec.fill {
-        commands::Fill::Before => true,
-        commands::Fill::BeforeWith(word) => (3..args.len()).any(|index| args.is(index, word)),
-        commands::Fill::No | commands::Fill::Read => false,
-    }
+    command.spec.fill.with(args) == commands::Fill::Before
 }
 
 #[inline]
@@ -510,7 +527,7 @@ const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-
 const QUOTED: usize = 128;
 
 fn unknown_command(args: &Args<'_>) -> Vec<u8> {
-    let name = args.at(0);
+    let name = commands::c_text(args.at(0));
     let mut text = b"ERR unknown command '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(b"', with args beginning with: ");
@@ -520,6 +537,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
             break;
         }
         let room = QUOTED - (text.len() - start);
+        let arg = commands::c_text(arg);
         text.push(b'\'');
         text.extend(&arg[..arg.len().min(room)]);
         text.extend(b"' ");
@@ -528,6 +546,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
 }
 
 fn unknown_subcommand(container: &str, name: &[u8]) -> Vec<u8> {
+    let name = commands::c_text(name);
     let mut text = b"ERR unknown subcommand '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(format!("'. Try {} HELP.", container.to_uppercase()).bytes());

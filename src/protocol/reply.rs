@@ -97,6 +97,14 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends another output.
+    pub fn append(&mut self, other: Self) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.shared.extend(other.shared.into_iter().map(|(at, value)| (at + offset, value)));
+        self.shared_len += other.shared_len;
+    }
+
     fn share(&mut self, value: Bytes) {
         self.shared_len += value.len();
         self.shared.push_back((self.bytes.len(), value));
@@ -144,6 +152,11 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn is_v3(&self) -> bool {
         self.version == Version::V3
+    }
+
+    /// The version it speaks.
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// Speaks another version from here on (HELLO).

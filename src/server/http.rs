@@ -99,12 +99,13 @@ fn not_ready(state: &State) -> Option<&'static str> {
     if state.stopping.load(Ordering::Relaxed) {
         return Some("stopping");
     }
-    (!state.listening.load(Ordering::Relaxed)).then_some("not listening yet")
+    state.listeners.lock().is_empty().then_some("not listening yet")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::registry;
     use crate::config::{Config, ConfigHandle};
     use crate::source::Sources;
     use std::net::SocketAddr;
@@ -112,7 +113,7 @@ mod tests {
 
     async fn start() -> (Arc<State>, SocketAddr) {
         let sources = Sources::open("").unwrap_or_else(|_| panic!("no routes are no fault"));
-        let state = Arc::new(State::new(ConfigHandle::new(Config::default()), sources, 1, None, 0));
+        let state = Arc::new(State::new(ConfigHandle::new(Config::default()), sources, 1, registry().rows(), None, 0));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(serve_on(Arc::clone(&state), listener));
@@ -140,7 +141,7 @@ mod tests {
         assert!(metrics.contains("\ncenote_clients 0\n"), "{metrics}");
         assert!(get(addr, "/healthz").await.ends_with("\r\n\r\nok\n"));
         assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 503"));
-        state.listening.store(true, Ordering::Relaxed);
+        state.listeners.lock().push("name=tcp".into());
         assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
         state.stopping.store(true, Ordering::Relaxed);
         assert!(get(addr, "/readyz").await.ends_with("stopping\n"));

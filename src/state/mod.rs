@@ -5,14 +5,18 @@ mod client;
 mod errors;
 mod latency;
 mod memory;
+mod monitor;
+mod pause;
 mod rates;
 mod slowlog;
 mod stats;
 
-pub use client::{Client, ClientInfo, Clients, Kind, ReplyMode};
+pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
 pub use errors::ErrorKinds;
 pub use latency::{LatencyMonitor, Spike, Spikes};
 pub use memory::MemoryReport;
+pub use monitor::Monitors;
+pub use pause::Pause;
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
@@ -24,7 +28,8 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -56,18 +61,17 @@ pub struct State {
     startup_memory: AtomicU64,
     /// The most memory that was seen in use, and when (ms since the epoch).
     peak_memory: Mutex<(u64, i64)>,
-    /// Set once connections are accepted.
-    pub listening: AtomicBool,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
+    stopped: Notify,
     /// Connections in MONITOR mode.
-    pub monitors: AtomicUsize,
+    pub monitors: Monitors,
+    /// What the server listens on, as INFO's `listener0` and so on tell it.
+    pub listeners: Mutex<Vec<String>>,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
-    /// CLIENT PAUSE: until when (ms since the epoch), and whether only writes wait.
-    pub paused_until: AtomicI64,
-    /// See `paused_until`.
-    pub pause_writes_only: AtomicBool,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
 }
 
 fn fill_random(bytes: &mut [u8]) {
@@ -85,8 +89,15 @@ fn random_id() -> String {
 }
 
 impl State {
-    /// A server without connections.
-    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
+    /// A server without connections, for a command table of so many rows.
+    pub fn new(
+        config: ConfigHandle,
+        sources: Sources,
+        workers: usize,
+        command_rows: usize,
+        config_file: Option<PathBuf>,
+        now: i64,
+    ) -> Self {
         let mut hash_seed = [0u8; 8];
         fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
@@ -95,7 +106,7 @@ impl State {
             config,
             sources,
             clients: Clients::default(),
-            workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
             started_at: now,
             run_id: random_id(),
@@ -105,18 +116,30 @@ impl State {
             rates: Rates::default(),
             startup_memory: AtomicU64::new(0),
             peak_memory: Mutex::new((0, now)),
-            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            monitors: AtomicUsize::new(0),
+            stopped: Notify::new(),
+            monitors: Monitors::default(),
+            listeners: Mutex::default(),
             active_expire: AtomicBool::new(true),
-            paused_until: AtomicI64::new(0),
-            pause_writes_only: AtomicBool::new(false),
+            pause: Pause::default(),
         }
     }
 
     /// A counter summed over the workers.
     pub fn sum(&self, counter: impl Fn(&WorkerStats) -> &Cell64) -> u64 {
         self.workers.iter().map(|worker| counter(worker).get()).sum()
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn disconnect(&self, client: &ClientInfo) {
+        self.monitors.remove(client);
+        self.clients.disconnect(client.id);
+    }
+
+    /// Ends CLIENT PAUSE; the connections that wait go on.
+    pub fn unpause(&self) {
+        self.pause.end();
+        self.clients.each(|client| client.wake());
     }
 
     /// Takes the samples that INFO's rates and peaks rest on; to be called every 100 ms.
@@ -188,9 +211,19 @@ impl State {
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }
 
-    /// Asks the server to stop: connections are closed once their current command is done.
+    /// Asks the server to stop: no connection is accepted any more, and each is closed once its current command is
+    /// done and its replies are sent.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.clients.each(|client| client.kill());
+        self.stopping.store(true, Ordering::Release);
+        self.stopped.notify_waiters();
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Waits for [`State::stop`].
+    pub async fn stopped(&self) {
+        let notified = self.stopped.notified();
+        if !self.stopping.load(Ordering::Acquire) {
+            notified.await;
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Counters that cost the hot path no shared cache line: each worker writes its own, a reader sums them.
 
 use super::errors::ErrorKinds;
-use crate::commands::registry;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,7 +131,7 @@ impl CommandStats {
 /// Counters of one worker; it alone writes them.
 #[derive(Debug)]
 pub struct WorkerStats {
-    /// By [`crate::commands::Command::id`].
+    /// By the command's place among all rows of the table.
     pub commands: Box<[CommandStats]>,
     /// Commands that were run, over all.
     pub processed: Cell64,
@@ -160,10 +159,11 @@ impl WorkerStats {
     }
 }
 
-impl Default for WorkerStats {
-    fn default() -> Self {
+impl WorkerStats {
+    /// Counters for so many rows of the command table.
+    pub fn new(rows: usize) -> Self {
         Self {
-            commands: (0..registry().rows()).map(|_| CommandStats::default()).collect(),
+            commands: (0..rows).map(|_| CommandStats::default()).collect(),
             processed: Cell64::default(),
             net_in: Cell64::default(),
             net_out: Cell64::default(),
