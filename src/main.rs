@@ -77,12 +77,10 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let sources = match Sources::open(&config.routes) {
+    let sources = match open_sources(&config.routes) {
         Ok(sources) => sources,
         Err(faults) => {
-            for fault in &faults {
-                eprintln!("cenote: {fault}");
-            }
+            faults.iter().for_each(|fault| eprintln!("cenote: {fault}"));
             return ExitCode::from(USAGE);
         }
     };
@@ -141,12 +139,26 @@ fn announce(config: &Config, sources: &Sources, workers: usize) {
         config.databases,
         config.maxclients,
     );
-    for line in sources.describe() {
-        tracing::info!("{line}");
+    for route in sources.routes() {
+        tracing::info!("route {}: {:?}, ttl {:?}", route.name, route.shape, route.ttl);
     }
-    if sources.describe().is_empty() {
+    if !sources.has_routes() {
         tracing::info!("no routes: every miss is a nil (--routes FILE adds them)");
     }
+}
+
+/// The sources and routes of a file; none without one. Nothing is connected yet.
+fn open_sources(file: &str) -> Result<Sources, Vec<String>> {
+    if file.is_empty() {
+        return Ok(Sources::default());
+    }
+    let texts = |faults: Vec<cenote::source::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let config = cenote::source::Config::read(file.as_ref(), None).map_err(texts)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Overlaps have been told as faults of the file.
+    Sources::open(&config).map_err(|overlaps| vec![format!("{file}: {} routes overlap", overlaps.len())])
 }
 
 fn start_log(config: &Config) -> std::io::Result<()> {

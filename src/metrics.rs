@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_text_shows_what_was_counted_and_follows_a_reset() {
-        let sources = Sources::open("").unwrap_or_else(|_| panic!("no routes are no fault"));
+        let sources = Sources::default();
         let state = State::new(ConfigHandle::new(Config::default()), sources, 2, registry().rows(), None, 1_000);
         let get = find_sub(b"get").unwrap().id;
         state.workers[0].commands[get].record(900, true);

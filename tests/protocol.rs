@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Client, Failure, Oracle, PATIENCE, Server, escape};
+use crate::support::{Client, Failure, Oracle, Server, escape};
 
 /// A complete command whose reply shows that the connection still answers. Starts on a line of its own.
 const PROBE: &[u8] = b"*2\r\n$4\r\nECHO\r\n$6\r\n=mark=\r\n";
@@ -190,6 +190,9 @@ fn long_cases() -> Vec<Vec<u8>> {
     ]
 }
 
+/// How long is waited for what is known to come.
+const LONG: Duration = Duration::from_secs(4);
+
 /// What came back for a case, and what the connection is then.
 struct Observation {
     reply: Vec<u8>,
@@ -212,8 +215,8 @@ fn observe(server: &Server, case: &[u8], piecemeal: bool, known: Option<&Observa
         if piecemeal { case.chunks(1).try_for_each(|byte| client.send_raw(byte)) } else { client.send_raw(case) };
     let (first, wanted) = match known.map(|k| k.early) {
         None | Some((0, false)) => (QUIET, None),
-        Some((_, true)) => (PATIENCE / 4, None),
-        Some((length, false)) => (PATIENCE / 4, Some(length)),
+        Some((_, true)) => (LONG, None),
+        Some((length, false)) => (LONG, Some(length)),
     };
     client.set_patience(first);
     let (mut reply, failure) = client.read_raw_until(|bytes| wanted.is_some_and(|n| bytes.len() >= n));
@@ -222,7 +225,7 @@ fn observe(server: &Server, case: &[u8], piecemeal: bool, known: Option<&Observa
         return Observation { reply, state: State::Closed, early };
     }
     let _ = client.send_raw(PROBE);
-    client.set_patience(if known.is_some_and(|k| k.state != State::Waiting) { PATIENCE / 4 } else { QUIET * 2 });
+    client.set_patience(if known.is_some_and(|k| k.state != State::Waiting) { LONG } else { QUIET * 2 });
     let (rest, failure) = client.read_raw_until(|bytes| bytes.ends_with(MARK));
     let (rest, state) = match (rest.strip_suffix(MARK), failure) {
         (Some(rest), _) => (rest, State::Open),

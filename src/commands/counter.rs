@@ -100,7 +100,7 @@ fn incrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
     let (Some(number), Some(by)) = (number, LongDouble::parse(args.at(2))) else {
         return fail(reply, "ERR value is not a valid float");
     };
-    let Some(sum) = number.add(by) else { return fail(reply, "ERR increment would produce NaN or Infinity") };
+    let Some(sum) = number.checked_add(by) else { return fail(reply, "ERR increment would produce NaN or Infinity") };
     let text = sum.to_string();
     let value = NewValue::Bytes(text.as_bytes());
     match place {

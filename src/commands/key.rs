@@ -176,6 +176,7 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 const NO_SUCH_KEY: &str = "ERR no such key";
 const SAME_OBJECT: &str = "ERR source and destination objects are the same";
+const NOT_AN_INT: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 const NO_SUCH_DB: &str = "ERR DB index is out of range";
 const NO_LFU: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
     when switching between policies at runtime LRU and LFU data will take some time to adjust.";
@@ -232,6 +233,7 @@ fn renamenx(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 /// The database that an argument names, or the error.
 fn database(db: &View<'_, '_>, args: &Args<'_>, index: usize) -> Result<usize, &'static str> {
     let number = args.integer(index).ok_or(NOT_AN_INTEGER)?;
+    let number = i32::try_from(number).map_err(|_| NOT_AN_INT)?;
     usize::try_from(number).ok().filter(|&number| number < db.databases()).ok_or(NO_SUCH_DB)
 }
 

@@ -158,8 +158,13 @@ impl<'a> Filter<'a> {
 
     fn passes(&self, key: &[u8], type_name: &str) -> bool {
         self.type_name.is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name.as_bytes()))
-            && self.pattern.is_none_or(|pattern| glob::matches(pattern, key, false))
+            && self.pattern.is_none_or(|pattern| matches(pattern, key))
     }
+}
+
+/// As in Redis, no pattern but `*`, which is not looked at, matches the empty key.
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    (!key.is_empty() || pattern.is_empty()) && glob::matches(pattern, key, false)
 }
 
 fn scan(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -185,7 +190,7 @@ fn keys(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
     let all = pattern == b"*";
     let mut found = Found::default();
     walk.each(|entry| {
-        if all || glob::matches(pattern, entry.key(), false) {
+        if all || matches(pattern, entry.key()) {
             found.add(entry.key(), reply);
         }
     });
@@ -207,9 +212,10 @@ fn dbsize(walk: &mut Walk<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 }
 
 fn swapdb(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let Some(first) = args.integer(1) else { return fail(reply, "ERR invalid first DB index") };
-    let Some(second) = args.integer(2) else { return fail(reply, "ERR invalid second DB index") };
-    let database = |number: i64| usize::try_from(number).ok().filter(|&number| number < walk.databases());
+    let index = |at: usize| args.integer(at).and_then(|number| i32::try_from(number).ok());
+    let Some(first) = index(1) else { return fail(reply, "ERR invalid first DB index") };
+    let Some(second) = index(2) else { return fail(reply, "ERR invalid second DB index") };
+    let database = |number: i32| usize::try_from(number).ok().filter(|&number| number < walk.databases());
     let (Some(first), Some(second)) = (database(first), database(second)) else {
         return fail(reply, "ERR DB index is out of range");
     };

@@ -243,6 +243,7 @@ impl Dispatch<'_> {
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
+        let answers = self.client.reply_mode == ReplyMode::On;
         if let Outcome::Sleep(duration) = outcome {
             // It will have taken so long by the time the client can look.
             let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -250,7 +251,6 @@ impl Dispatch<'_> {
                 self.slow(command, &args, ns, batch.now);
             }
         }
-        let answers = self.client.reply_mode == ReplyMode::On;
         self.mute(out, mark);
         if !self.state.monitors.is_empty() {
             let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;

@@ -180,3 +180,81 @@ impl<'a, 's> Walk<'a, 's> {
         self.all(|shard| shard.swap(a, b));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Access, NewValue, Ttl};
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn filled(keys: u32, ttl: impl Fn(u32) -> Ttl) -> Keyspace {
+        let keyspace = Keyspace::new(2, 1, 3);
+        for n in 0..keys {
+            let key = n.to_be_bytes();
+            let hash = keyspace.hash(&key);
+            let mut shard = keyspace.lock(keyspace.shard_of(hash));
+            shard.set(0, hash, &key, NewValue::Int(0), ttl(n), 1, Access::lru(0));
+        }
+        keyspace
+    }
+
+    fn scan_all(walk: &mut Walk<'_, '_>, count: u64) -> (Vec<Vec<u8>>, usize) {
+        let (mut cursor, mut keys, mut calls) = (0, Vec::new(), 0);
+        loop {
+            let before = keys.len();
+            cursor = walk.scan(cursor, count, |entry| keys.push(entry.key().to_vec()));
+            assert!(keys.len() - before < count as usize + 100);
+            calls += 1;
+            if cursor == 0 {
+                return (keys, calls);
+            }
+        }
+    }
+
+    #[test]
+    fn scan_gives_every_live_key_once_and_about_count_at_a_time() {
+        let keyspace = filled(20_000, |n| if n % 2 == 0 { Ttl::At(50) } else { Ttl::None });
+        for (now, live) in [(1, 20_000), (50, 10_000)] {
+            let mut walk = Walk::new(&keyspace, 0, now);
+            let (keys, calls) = scan_all(&mut walk, 100);
+            assert_eq!(keys.len(), live);
+            assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), live);
+            assert!((100..=250).contains(&calls), "{calls}");
+        }
+        let mut all = 0;
+        Walk::new(&keyspace, 0, 1).each(|_| all += 1);
+        assert_eq!(all, 20_000);
+    }
+
+    #[test]
+    fn a_small_database_takes_one_call_and_a_foreign_cursor_ends() {
+        let keyspace = filled(5, |_| Ttl::None);
+        let mut walk = Walk::new(&keyspace, 0, 1);
+        assert_eq!(scan_all(&mut walk, 10).1, 1);
+        assert_eq!(walk.scan(u64::MAX, 10, |_| panic!("a key behind the end")), 0);
+        assert_eq!(scan_all(&mut Walk::new(&keyspace, 1, 1), 10), (vec![], 1));
+    }
+
+    #[test]
+    fn what_is_held_is_walked_without_its_locks() {
+        let keyspace = filled(1000, |_| Ttl::None);
+        let mut guards = keyspace.lock_all();
+        let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        let mut walk = Walk::held(&keyspace, &mut shards, 0, 1);
+        assert_eq!(walk.len(), 1000);
+        walk.swap(0, 1);
+        assert_eq!((walk.len(), scan_all(&mut walk, 10).0.len()), (0, 0));
+        assert_eq!(walk.flush(None).iter().map(Table::len).sum::<usize>(), 1000);
+    }
+
+    #[test]
+    fn a_random_key_is_any_live_key() {
+        let keyspace = filled(300, |n| if n < 290 { Ttl::At(50) } else { Ttl::None });
+        let mut walk = Walk::new(&keyspace, 0, 50);
+        let seen: BTreeSet<_> = (0..1000).map(|_| walk.random(crate::random::next).unwrap()).collect();
+        assert_eq!(seen, (290..300u32).map(|n| n.to_be_bytes().to_vec()).collect());
+        let keyspace = filled(300, |_| Ttl::At(50));
+        assert_eq!(Walk::new(&keyspace, 0, 50).random(crate::random::next), None);
+        assert_eq!(Walk::new(&keyspace, 1, 0).random(crate::random::next), None);
+    }
+}

@@ -204,19 +204,15 @@ impl<'a> Reply<'a> {
 
     /// An error; `text` opens with its code (`ERR …`, `WRONGTYPE …`). Line ends in it become spaces.
     pub fn error(&mut self, text: &str) {
-        let out = &mut self.out.bytes;
-        out.push(b'-');
-        out.extend(
-            text.trim_end_matches(['\r', '\n']).bytes().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }),
-        );
-        out.extend_from_slice(b"\r\n");
+        self.error_bytes(text.as_bytes());
     }
 
     /// An error whose text is not all UTF-8.
     pub fn error_bytes(&mut self, text: &[u8]) {
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
         let out = &mut self.out.bytes;
         out.push(b'-');
-        out.extend(text.iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
+        out.extend(text[..end].iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
         out.extend_from_slice(b"\r\n");
     }
 

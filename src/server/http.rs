@@ -105,15 +105,21 @@ fn not_ready(state: &State) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::registry;
     use crate::config::{Config, ConfigHandle};
     use crate::source::Sources;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn start() -> (Arc<State>, SocketAddr) {
-        let sources = Sources::open("").unwrap_or_else(|_| panic!("no routes are no fault"));
-        let state = Arc::new(State::new(ConfigHandle::new(Config::default()), sources, 1, registry().rows(), None, 0));
+        let sources = Sources::default();
+        let state = Arc::new(State::new(
+            ConfigHandle::new(Config::default()),
+            sources,
+            1,
+            crate::commands::registry().rows(),
+            None,
+            0,
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         tokio::spawn(serve_on(Arc::clone(&state), listener));

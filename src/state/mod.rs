@@ -31,6 +31,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
+/// What became of loads.
+#[derive(Debug, Default)]
+pub struct Fills {
+    /// Commands that waited for a load which another had started.
+    pub joined: AtomicU64,
+    /// Values stored.
+    pub stored: AtomicU64,
+    /// Values answered but not stored, because the key changed during the load.
+    pub voided: AtomicU64,
+    /// Values answered but not stored, because they would not fit in `maxmemory`.
+    pub unkept: AtomicU64,
+    /// Loads that found nothing.
+    pub absent: AtomicU64,
+}
+
 /// The server, as commands and connections see it.
 pub struct State {
     /// All keys.
@@ -39,6 +54,8 @@ pub struct State {
     pub config: ConfigHandle,
     /// Where missing keys come from.
     pub sources: Sources,
+    /// What became of loads.
+    pub fills: Fills,
     /// The connections.
     pub clients: Clients,
     /// Counters, one set per worker.
@@ -105,6 +122,7 @@ impl State {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
             sources,
+            fills: Fills::default(),
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,

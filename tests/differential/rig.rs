@@ -66,6 +66,7 @@ impl Member {
                 Ok(Some(reply)) if matches!(reply.value, Value::Nil | Value::Int(0 | -2)) => {
                     return true;
                 }
+                Ok(Some(reply)) if reply.value.is_error() => return false,
                 Ok(_) => thread::sleep(Duration::from_millis(2)),
                 Err(_) => return false,
             }
