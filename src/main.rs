@@ -14,8 +14,6 @@ use tracing_subscriber::filter::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
 
-/// Time between two samples of the rates that INFO shows.
-const TICK: std::time::Duration = std::time::Duration::from_millis(100);
 /// Exit code of a wrong command line, as clap has it.
 const USAGE: u8 = 2;
 
@@ -118,15 +116,6 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         tracing::info!("{name} received: stopping");
         stopping.stop();
-    });
-    let ticking = Arc::clone(&state);
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            ticking.tick(cenote::clock::now_ms());
-        }
     });
     let config = state.config.load();
     if config.metrics_port > 0 {

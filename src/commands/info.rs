@@ -129,15 +129,7 @@ fn server(page: &mut Page<'_>) {
     page.add("executable", path(std::env::current_exe().ok().as_deref()));
     page.add("config_file", path(state.config_file.as_deref()));
     page.add("io_threads_active", 0);
-    let mut listeners = Vec::new();
-    if config.port > 0 {
-        let hosts =
-            config.bind.iter().map(|bind| format!("bind={}{},", if bind.optional { "-" } else { "" }, bind.host));
-        listeners.push(format!("name=tcp,{}port={}", hosts.collect::<String>(), config.port));
-    }
-    if !config.unixsocket.is_empty() {
-        listeners.push(format!("name=unix,bind={}", config.unixsocket));
-    }
+    let listeners = state.listeners.lock().clone();
     for (number, listener) in listeners.iter().enumerate() {
         page.add(&format!("listener{number}"), listener);
     }

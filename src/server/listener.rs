@@ -72,7 +72,6 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
         };
     }
     tasks.spawn(housekeeping::run(Arc::clone(&state)));
-    state.listening.store(true, Ordering::Relaxed);
     state.stopped().await;
     // The sockets are closed, and a Unix socket's file removed, before the connections end.
     tasks.shutdown().await;
