@@ -27,6 +27,11 @@ pub fn monotonic_ns() -> u64 {
     start.elapsed().as_nanos() as u64
 }
 
+/// What [`monotonic_ns`] reads, as INFO names it.
+pub fn monotonic_source() -> &'static str {
+    if fastant::is_tsc_available() { "X86 TSC" } else { "POSIX clock_gettime" }
+}
+
 thread_local! {
     static WALL: Cell<(u64, i64)> = const { Cell::new((0, 0)) };
 }

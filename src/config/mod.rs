@@ -22,7 +22,7 @@ pub use settings::{Allowed, BindAddr, LogFormat, LogLevel, MaxmemoryPolicy, Sett
 pub use value::OutputLimit;
 
 /// The system's text for an error, without Rust's ` (os error 2)`.
-fn io_text(error: &std::io::Error) -> String {
+pub(crate) fn io_text(error: &std::io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(end) => text[..end].to_owned(),

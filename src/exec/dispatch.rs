@@ -5,10 +5,10 @@
 use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
-use crate::config::Config;
-use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View};
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
-use crate::state::{Client, ReplyMode, State, WorkerStats};
+use crate::state::{Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ pub enum After {
     Done,
     /// The request at this index closes the connection once its reply is sent.
     Close,
-    /// The request at this index wants its connection suspended, and then `+OK`.
-    Sleep(usize, Duration),
+    /// The request at this index wants its connection suspended, and then `+OK`, unless the last is false (CLIENT
+    /// REPLY).
+    Sleep(usize, Duration, bool),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
     /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
@@ -74,6 +75,8 @@ struct Batch<'a> {
     clock: u64,
     /// The time of the running command, in ms since the epoch.
     now: i64,
+    /// Commands that take so long or longer, in ns, are looked at by the slow log and the latency monitor.
+    slow_ns: u64,
 }
 
 impl<'a> Batch<'a> {
@@ -87,7 +90,7 @@ impl Dispatch<'_> {
     /// Runs `requests` in order, writing the replies to `out`.
     pub fn run(&mut self, buf: &[u8], spans: &[Span], requests: &[Request], out: &mut Output) -> After {
         let clock = clock::monotonic_ns();
-        let mut batch = Batch { buf, spans, requests, clock, now: 0 };
+        let mut batch = Batch { buf, spans, requests, clock, now: 0, slow_ns: self.slow_ns() };
         let mut at = 0;
         while at < requests.len() {
             batch.now = clock::wall_ms(batch.clock);
@@ -112,13 +115,24 @@ impl Dispatch<'_> {
         self.client.authenticated
             && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
-            && self.state.monitors.load(Ordering::Relaxed) == 0
-            && self.state.paused_until.load(Ordering::Relaxed) == 0
+            && self.state.monitors.is_empty()
+            && self.state.pause.is_off()
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
-    fn access(&self, now: i64) -> Access {
-        if self.client.info.no_touch.load(Ordering::Relaxed) { Access::untouched(now) } else { Access::lru(now) }
+    fn access(&self, batch: &Batch<'_>) -> Access {
+        let now = batch.now;
+        if self.client.info.no_touch.load(Ordering::Relaxed) {
+            return Access::untouched(now);
+        }
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+                // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
+                let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+                Access::lfu(now, self.config.lfu_log_factor, self.config.lfu_decay_time, random)
+            }
+            _ => Access::lru(now),
+        }
     }
 
     /// Runs as many of the requests from `from` on as are data commands whose keys are found without trouble, up
@@ -155,13 +169,14 @@ impl Dispatch<'_> {
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
             keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
         }
-        let access = self.access(batch.now);
+        let access = self.access(batch);
         let version = self.client.version;
         let (mut ran, mut after) = (planned.len(), None);
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
-            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access);
+            let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
+                .with_max_string(self.config.proto_max_bulk_len as usize);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.missed()
@@ -194,15 +209,20 @@ impl Dispatch<'_> {
             Ok(command) => command,
             Err(Refusal::Error(text, command)) => {
                 Reply::new(out, self.client.version).error_bytes(&text);
-                self.stats.errors.add(1);
+                self.count_error(&text);
                 if let Some(command) = command {
                     self.stats.commands[command.id].rejected.add(1);
                 }
                 self.mute(out, mark);
                 return None;
             }
+            Err(Refusal::Http) => {
+                out.clear(usize::MAX);
+                return Some(After::Close);
+            }
             Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
         };
+        self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         let outcome = match command.spec.run {
             Run::Server(run) => {
                 let version = self.client.version;
@@ -216,14 +236,30 @@ impl Dispatch<'_> {
                     return Some(After::Fill(index, fill));
                 }
             },
+            Run::Walk(run) => {
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
+                run(&mut walk, &args, &mut Reply::new(out, self.client.version))
+            }
             Run::Container => Outcome::Done,
         };
         self.record(batch, command, &args, out, mark);
+        let answers = self.client.reply_mode == ReplyMode::On;
+        if let Outcome::Sleep(duration) = outcome {
+            // It will have taken so long by the time the client can look.
+            let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            if ns >= batch.slow_ns {
+                self.slow(command, &args, ns, batch.now);
+            }
+        }
         self.mute(out, mark);
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
+        }
         match outcome {
             Outcome::Done => None,
             Outcome::Close => Some(After::Close),
-            Outcome::Sleep(duration) => Some(After::Sleep(index, duration)),
+            Outcome::Sleep(duration) => Some(After::Sleep(index, duration, answers)),
             Outcome::Shutdown => Some(After::Shutdown),
         }
     }
@@ -258,8 +294,9 @@ impl Dispatch<'_> {
             key.shard = order.binary_search(&key.shard).unwrap_or_default();
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
-        let access = self.access(batch.now);
-        let mut view = View::new(&mut shards, &keys, self.client.db(), batch.now, access);
+        let access = self.access(batch);
+        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
+            .with_max_string(self.config.proto_max_bulk_len as usize);
         let loaded = match self.filled.take() {
             Some(Err(line)) => {
                 Reply::new(out, self.client.version).error(&line);
@@ -321,16 +358,50 @@ impl Dispatch<'_> {
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         if out.is_error_since(mark) {
             stats.failed.add(1);
-            self.stats.errors.add(1);
+            self.count_error(out.since(mark));
         }
-        let slower_than = self.config.slowlog_log_slower_than;
-        if slower_than >= 0 && ns / 1000 >= slower_than as u64 {
-            self.slow(command, args, ns);
+        if ns >= batch.slow_ns {
+            self.slow(command, args, ns, batch.now);
         }
     }
 
     #[cold]
-    fn slow(&self, _command: &Command, _args: &Args<'_>, _ns: u64) {}
+    fn count_error(&self, text: &[u8]) {
+        self.stats.errors.add(1);
+        self.stats.error_kinds.note(text);
+    }
+
+    /// The shortest time, in ns, that the slow log or the latency monitor wants to know of.
+    fn slow_ns(&self) -> u64 {
+        let slowlog = u64::try_from(self.config.slowlog_log_slower_than).unwrap_or(u64::MAX).saturating_mul(1000);
+        match self.config.latency_monitor_threshold {
+            0 => slowlog,
+            ms => slowlog.min(ms.saturating_mul(1_000_000)),
+        }
+    }
+
+    #[cold]
+    fn slow(&self, command: &Command, args: &Args<'_>, ns: u64, now: i64) {
+        let (us, ms) = (ns / 1000, ns / 1_000_000);
+        let threshold_us = self.config.slowlog_log_slower_than;
+        if threshold_us >= 0 && us >= threshold_us as u64 && !command.spec.flags.has(Flags::SKIP_SLOWLOG) {
+            let info = &self.client.info;
+            let entry = SlowCommand {
+                id: 0,
+                at: now / 1000,
+                duration_us: us,
+                args: shorten(commands::redacted(command, args).into_iter()),
+                addr: info.origin.addr.clone(),
+                name: info.labels.lock().name.clone(),
+            };
+            self.state.slowlog.add(entry, self.config.slowlog_max_len);
+        }
+        let threshold_ms = self.config.latency_monitor_threshold;
+        if threshold_ms > 0 && ms >= threshold_ms {
+            let event = if command.spec.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+            self.state.latency.add(event, now / 1000, ms);
+        }
+    }
 
     /// CLIENT REPLY: takes back the reply of a connection that wants none.
     fn mute(&mut self, out: &mut Output, mark: Mark) {
@@ -350,31 +421,36 @@ impl Dispatch<'_> {
 
     /// The guards, in Redis's order.
     fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
-        let Some(command) = commands::find(args) else { return Err(Refusal::Error(unknown_command(args), None)) };
+        let Some(command) = commands::find(args) else {
+            // A browser was made to send a request here: an attack by cross-protocol scripting.
+            let http = args.is(0, "post") || args.is(0, "host:");
+            return Err(if http { Refusal::Http } else { Refusal::Error(unknown_command(args), None) });
+        };
         let spec = command.spec;
-        if matches!(spec.run, Run::Container) && args.len() > 1 {
+        if !command.subcommands.is_empty() && args.len() > 1 {
             return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
         }
         if !arity_fits(spec.arity, args.len()) {
             let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
             return Err(Refusal::error(text, command));
         }
-        if !self.client.authenticated && !spec.flags.has(Flags::NO_AUTH) {
+        if spec.flags.has(Flags::PROTECTED) && !self.config.enable_debug_command.permits(self.client.info.is_local()) {
+            return Err(Refusal::error(DEBUG_REFUSED.into(), command));
+        }
+        if !self.client.is_authenticated(self.config) && !spec.flags.has(Flags::NO_AUTH) {
             return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
         }
         if self.config.maxmemory > 0 && spec.flags.has(Flags::DENYOOM) && crate::alloc::used() > self.config.maxmemory {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Err(Refusal::error(text.into(), command));
         }
-        let until = self.state.paused_until.load(Ordering::Relaxed);
-        if until > now {
-            let writes_only = self.state.pause_writes_only.load(Ordering::Relaxed);
-            let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
-            if writes || !writes_only {
-                return Err(Refusal::Paused(until));
-            }
-        } else if until != 0 {
-            self.state.paused_until.compare_exchange(until, 0, Ordering::Relaxed, Ordering::Relaxed).ok();
+        let changes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+        if (changes || spec.flags.has(Flags::READONLY)) && self.client.info.monitor.load(Ordering::Relaxed) {
+            // For Redis, a monitor is a kind of replica.
+            return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
+        }
+        if let Some(until) = self.state.pause.holds(changes, now) {
+            return Err(Refusal::Paused(until));
         }
         Ok(command)
     }
@@ -386,6 +462,8 @@ enum Refusal {
     Error(Vec<u8>, Option<&'static Command>),
     /// CLIENT PAUSE, until then (ms since the epoch).
     Paused(i64),
+    /// It is HTTP: the connection is closed without a word.
+    Http,
 }
 
 impl Refusal {
@@ -426,11 +504,7 @@ fn plan<'a>(
 
 /// True if a missing routed key is loaded before the command runs.
 fn fills_before(command: &Command, args: &Args<'_>) -> bool {
-    match command.spec.fill {
-        commands::Fill::Before => true,
-        commands::Fill::BeforeWith(word) => (3..args.len()).any(|index| args.is(index, word)),
-        commands::Fill::No | commands::Fill::Read => false,
-    }
+    command.spec.fill.with(args) == commands::Fill::Before
 }
 
 #[inline]
@@ -445,11 +519,15 @@ fn arity_fits(arity: i32, args: usize) -> bool {
     if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
 }
 
+const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
+     you can run it from a local connection, otherwise you need to set this option in the configuration file, \
+     and then restart the server.";
+
 /// Bytes of a name or of arguments that an error repeats.
 const QUOTED: usize = 128;
 
 fn unknown_command(args: &Args<'_>) -> Vec<u8> {
-    let name = args.at(0);
+    let name = commands::c_text(args.at(0));
     let mut text = b"ERR unknown command '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(b"', with args beginning with: ");
@@ -459,6 +537,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
             break;
         }
         let room = QUOTED - (text.len() - start);
+        let arg = commands::c_text(arg);
         text.push(b'\'');
         text.extend(&arg[..arg.len().min(room)]);
         text.extend(b"' ");
@@ -467,6 +546,7 @@ fn unknown_command(args: &Args<'_>) -> Vec<u8> {
 }
 
 fn unknown_subcommand(container: &str, name: &[u8]) -> Vec<u8> {
+    let name = commands::c_text(name);
     let mut text = b"ERR unknown subcommand '".to_vec();
     text.extend(&name[..name.len().min(QUOTED)]);
     text.extend(format!("'. Try {} HELP.", container.to_uppercase()).bytes());

@@ -7,11 +7,15 @@
 use crate::clock;
 use crate::keyspace::{Access, Flight, Hash, Loaded, NewValue, Ttl, View};
 use crate::protocol::SHARE_AT;
-use crate::source::{Params, Route};
+use crate::source::{self, Params, Route};
 use crate::state::State;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// A load ends by its own deadline; who waits for it gives it so much more, to get its error rather than another.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// What a command waits for before it can run again.
 #[derive(Debug)]
@@ -38,20 +42,23 @@ impl Fill {
             if !view.is_unknown(key) {
                 continue;
             }
-            let Some((route, params)) = state.sources.find(view.db(), view.key(key)) else { continue };
+            let Some((route, captures)) = state.sources.find(view.db() as u32, view.key(key)) else { continue };
+            let patience = route.load_timeout + GRACE;
             let (flight, is_new) = view.join_flight(key);
             let waited_for = fill.get_or_insert_with(|| Self {
                 keys: view.len(),
                 flights: Vec::new(),
-                patience: route.timeout(),
-                route: route.name().into(),
+                patience,
+                route: route.name.as_ref().into(),
             });
-            waited_for.patience = waited_for.patience.max(route.timeout());
+            waited_for.patience = waited_for.patience.max(patience);
             if is_new {
-                let load = Load { db: view.db(), hash: view.hash(key), route, flight: Arc::clone(&flight) };
+                let params = captures.params(Bytes::copy_from_slice(view.key(key)));
+                let load =
+                    Load { db: view.db(), hash: view.hash(key), route: Arc::clone(route), flight: Arc::clone(&flight) };
                 tokio::spawn(load.run(Arc::clone(state), params));
             } else {
-                state.sources.count_wait();
+                state.fills.joined.fetch_add(1, Ordering::Relaxed);
             }
             waited_for.flights.push((key, flight));
         }
@@ -89,16 +96,20 @@ impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         let Self(state, load) = self;
         state.keyspace.lock(state.keyspace.shard_of(load.hash)).end_flight(load.hash, &load.flight);
-        load.flight.finish(Err(format!("TRYAGAIN route '{}': the load was given up", load.route.name()).into()));
+        load.flight.finish(Err(format!("TRYAGAIN route '{}': the load was given up", load.route.name).into()));
     }
 }
 
 impl Load {
     async fn run(self, state: Arc<State>, params: Params) {
         let guard = EndOnDrop(&state, &self);
-        let loaded = state.sources.load(&self.route, &params).await;
-        let loaded: Loaded = loaded.map_err(|error| error.line(self.route.name()).into());
-        self.store(&state, params.key(), &loaded);
+        let key = params.key().clone();
+        let loaded: Loaded = match state.sources.load(&self.route, params).await {
+            Ok(source::Loaded::Value(value)) => Ok(Some(value)),
+            Ok(source::Loaded::Absent) => Ok(None),
+            Err(error) => Err(error.line(&self.route.name).into()),
+        };
+        self.store(&state, &key, &loaded);
         self.flight.finish(loaded);
         drop(guard);
     }
@@ -109,16 +120,22 @@ impl Load {
         match loaded {
             Ok(Some(value)) if fits(state, value) => {
                 let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };
-                let ttl = self.route.ttl().map_or(Ttl::None, |ttl| Ttl::At(now + ttl.as_millis() as i64));
+                let ttl = Ttl::At(now + self.route.ttl.as_millis() as i64);
                 let stored =
                     shard.store_loaded(&self.flight, self.db, self.hash, key, form, ttl, now, Access::lru(now));
-                state.sources.count_stored(stored);
+                let counter = if stored { &state.fills.stored } else { &state.fills.voided };
+                counter.fetch_add(1, Ordering::Relaxed);
             }
             Ok(None) => {
-                let until = now + self.route.negative_ttl().as_millis() as i64;
+                state.fills.absent.fetch_add(1, Ordering::Relaxed);
+                let until = now + self.route.negative_ttl.as_millis() as i64;
                 shard.store_absent(&self.flight, self.db, self.hash, key, until, now);
             }
-            Ok(Some(_)) | Err(_) => shard.end_flight(self.hash, &self.flight),
+            Ok(Some(_)) => {
+                state.fills.unkept.fetch_add(1, Ordering::Relaxed);
+                shard.end_flight(self.hash, &self.flight);
+            }
+            Err(_) => shard.end_flight(self.hash, &self.flight),
         }
         let garbage = std::mem::take(&mut shard.garbage);
         drop(shard);

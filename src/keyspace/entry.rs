@@ -81,6 +81,37 @@ pub enum Value<'a> {
     Shared(&'a Bytes),
 }
 
+/// The longest string that OBJECT ENCODING calls `embstr`, in bytes.
+const EMBSTR_MAX: usize = 44;
+
+impl<'a> Value<'a> {
+    /// The value's type, as TYPE names it.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Self::Inline(..) | Self::Int(_) | Self::Shared(_) => "string",
+        }
+    }
+
+    /// How the value is kept, in the words of OBJECT ENCODING.
+    pub fn encoding(self) -> &'static str {
+        match self {
+            Self::Int(_) => "int",
+            Self::Inline(bytes, false) if bytes.len() <= EMBSTR_MAX => "embstr",
+            Self::Inline(..) | Self::Shared(_) => "raw",
+        }
+    }
+
+    /// The same value, to be stored elsewhere. A large string is not copied.
+    pub fn to_new(self) -> NewValue<'a> {
+        match self {
+            Self::Inline(bytes, false) => NewValue::Bytes(bytes),
+            Self::Inline(bytes, true) => NewValue::Raw(bytes),
+            Self::Int(number) => NewValue::Int(number),
+            Self::Shared(bytes) => NewValue::Shared(bytes.clone()),
+        }
+    }
+}
+
 /// The owning 8-byte pointer to an entry, or nothing.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -244,13 +275,14 @@ impl Slot {
         }
         // The entry grows by the field: move what can be moved, so that a large value is not copied.
         let (tag, access) = (self.tag(), entry.access());
-        let new = match entry.value() {
-            Value::Inline(bytes, false) => Self::new(tag, entry.key(), NewValue::Bytes(bytes), expire_at, access),
-            Value::Inline(bytes, true) => Self::new(tag, entry.key(), NewValue::Raw(bytes), expire_at, access),
-            Value::Int(value) => Self::new(tag, entry.key(), NewValue::Int(value), expire_at, access),
-            Value::Shared(bytes) => Self::new(tag, entry.key(), NewValue::Shared(bytes.clone()), expire_at, access),
-        };
+        let new = Self::new(tag, entry.key(), entry.value().to_new(), expire_at, access);
         *self = new;
+    }
+
+    /// The entry under another key.
+    pub fn with_key(&self, tag: u16, key: &[u8]) -> Self {
+        let entry = self.entry();
+        Self::new(tag, key, entry.value().to_new(), entry.expire_at(), entry.access())
     }
 
     fn write_expire(&mut self, expire_at: Option<i64>) {

@@ -3,18 +3,22 @@
 
 mod access;
 mod entry;
+mod lazyfree;
 mod lease;
 mod shard;
 mod stripes;
 mod sweep;
 mod table;
 mod view;
+mod walk;
 
 pub use access::Access;
 pub use entry::{Entry, NewValue, Slot, Value};
+pub use lazyfree::{lazy_free, lazy_freed};
 pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
-pub use stripes::{Keyspace, ShardGuard};
+pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};
 pub use table::{CURSOR_BITS, Hash, Place, Table};
 pub use view::{Key, View};
+pub use walk::Walk;

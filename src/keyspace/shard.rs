@@ -247,6 +247,24 @@ impl Shard {
         self.change(db, hash);
     }
 
+    /// Takes out a key that was found, to put it elsewhere.
+    pub fn take(&mut self, db: usize, hash: Hash, place: Place) -> Slot {
+        self.change(db, hash);
+        self.databases[db].remove(place)
+    }
+
+    /// Adds an entry, taken out elsewhere, whose key is not there.
+    pub fn put(&mut self, db: usize, hash: Hash, slot: Slot) {
+        let hasher = &self.hasher;
+        self.databases[db].insert_slot(hash, slot, |key| hash_key(hasher, key));
+        self.change(db, hash);
+    }
+
+    /// Databases.
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
     /// Empties a database, or all of them; returns what was in there, to be dropped elsewhere.
     pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
         let shard_bits = self.shard_bits;

@@ -1,6 +1,8 @@
 //! The shards and their locks. Only `exec/locks` locks more than one of them, in ascending order; here one shard
 //! at a time is locked, for walks. It must not know commands.
 
+use super::access::Access;
+use super::entry::{Entry, NewValue};
 use super::shard::{Counts, Shard, hash_key};
 use super::table::{CURSOR_BITS, Hash};
 use foldhash::quality::SeedableRandomState;
@@ -19,6 +21,29 @@ pub struct Keyspace {
     shard_bits: u32,
     hasher: SeedableRandomState,
     databases: usize,
+}
+
+/// Sums over one database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DatabaseSummary {
+    /// Keys, those included that have expired and are not removed yet.
+    pub keys: usize,
+    /// Of these, keys with a TTL.
+    pub with_ttl: usize,
+    /// Sum of their expiry times, in ms since the epoch.
+    pub expire_sum: i128,
+    /// Buckets of the tables.
+    pub buckets: usize,
+    /// Bytes of the tables, entries excluded.
+    pub table_bytes: usize,
+}
+
+impl DatabaseSummary {
+    /// Mean time to live at `now` (ms since the epoch), in ms; 0 without TTLs.
+    pub fn mean_ttl(&self, now: i64) -> i64 {
+        let mean = self.expire_sum.checked_div(self.with_ttl as i128).unwrap_or(0) as i64;
+        if self.with_ttl == 0 { 0 } else { (mean - now).max(0) }
+    }
 }
 
 /// Shards for one worker, and the least there are; more workers get more, so that they seldom meet.
@@ -68,6 +93,43 @@ impl Keyspace {
     /// Locks all shards.
     pub fn lock_all(&self) -> Vec<ShardGuard<'_>> {
         (0..self.shards.len()).map(|shard| self.lock(shard)).collect()
+    }
+
+    /// Sums over every database.
+    pub fn summary(&self) -> Vec<DatabaseSummary> {
+        let mut all = vec![DatabaseSummary::default(); self.databases];
+        for shard in 0..self.shards.len() {
+            let shard = self.lock(shard);
+            for (db, sum) in all.iter_mut().enumerate() {
+                let table = shard.table(db);
+                let (buckets, bytes) = table.footprint();
+                sum.keys += table.len();
+                sum.with_ttl += table.with_ttl();
+                sum.expire_sum += table.expire_sum();
+                sum.buckets += buckets;
+                sum.table_bytes += bytes;
+            }
+        }
+        all
+    }
+
+    /// Looks at the entry of a key that has not expired; counts nothing.
+    pub fn inspect<T>(&self, db: usize, key: &[u8], now: i64, look: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
+        let hash = self.hash(key);
+        let mut shard = self.lock(self.shard_of(hash));
+        let place = shard.find(db, hash, key, now)?;
+        Some(look(shard.entry(db, place)))
+    }
+
+    /// Adds a key without a TTL unless it is there; true if it was added.
+    pub fn add(&self, db: usize, key: &[u8], value: NewValue<'_>, now: i64) -> bool {
+        let hash = self.hash(key);
+        let mut shard = self.lock(self.shard_of(hash));
+        let absent = shard.find(db, hash, key, now).is_none();
+        if absent {
+            shard.add(db, hash, key, value, None, Access::lru(now));
+        }
+        absent
     }
 
     /// Counts over all shards.

@@ -148,6 +148,11 @@ impl Table {
         }
     }
 
+    /// The tag that a slot of a key with this hash must have.
+    pub fn tag(hash: Hash) -> u16 {
+        tag_of(hash)
+    }
+
     /// Finds a key.
     #[inline]
     pub fn find(&self, hash: Hash, key: &[u8]) -> Option<Place> {

@@ -5,7 +5,7 @@ use super::access::Access;
 use super::entry::{Entry, NewValue, Value};
 use super::lease::Flight;
 use super::shard::{Shard, Ttl};
-use super::table::{Hash, Place};
+use super::table::{Hash, Place, Table};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -27,16 +27,27 @@ pub struct View<'v, 's> {
     db: usize,
     now: i64,
     access: Access,
+    max_string: usize,
     missed: bool,
     /// After a load: what it gave, by key. Empty before.
     loaded: &'v [Option<Bytes>],
 }
 
+/// What a string may grow to unless [`View::with_max_string`] says otherwise, in bytes: `proto-max-bulk-len`'s default.
+const MAX_STRING: usize = 512 << 20;
+
 impl<'v, 's> View<'v, 's> {
     /// A view of `keys` in database `db` at `now` (ms).
     #[inline]
     pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
-        Self { shards, keys, db, now, access, missed: false, loaded: &[] }
+        Self { shards, keys, db, now, access, max_string: MAX_STRING, missed: false, loaded: &[] }
+    }
+
+    /// The same view with another limit to the length of strings, in bytes.
+    #[inline]
+    pub fn with_max_string(mut self, max_string: usize) -> Self {
+        self.max_string = max_string;
+        self
     }
 
     /// The same keys in another database.
@@ -49,6 +60,7 @@ impl<'v, 's> View<'v, 's> {
             access: self.access,
             missed: false,
             loaded: self.loaded,
+            max_string: self.max_string,
         }
     }
 
@@ -88,6 +100,16 @@ impl<'v, 's> View<'v, 's> {
     /// How accesses are noted.
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// Databases; 0 for a command without keys.
+    pub fn databases(&self) -> usize {
+        self.shards.first().map_or(0, |shard| shard.databases())
+    }
+
+    /// The length that no command may let a string grow past, in bytes.
+    pub fn max_string(&self) -> usize {
+        self.max_string
     }
 
     /// The locked shards: all of them for a command that takes the whole keyspace.
@@ -215,5 +237,36 @@ impl<'v, 's> View<'v, 's> {
         let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else { return false };
         shard.remove(self.db, key.hash, place);
         true
+    }
+
+    /// Gives the value of a key, which must be there, another key of the command, which is overwritten; the TTL
+    /// goes along.
+    pub fn rename(&mut self, from: usize, to: usize) {
+        let (from, to) = (&self.keys[from], &self.keys[to]);
+        if let Some(place) = self.shards[to.shard].find(self.db, to.hash, to.bytes, self.now) {
+            self.shards[to.shard].remove(self.db, to.hash, place);
+        }
+        let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.now) else { return };
+        let slot = self.shards[from.shard].take(self.db, from.hash, place);
+        self.shards[to.shard].put(self.db, to.hash, slot.with_key(Table::tag(to.hash), to.bytes));
+        self.shards[from.shard].garbage.push(slot);
+    }
+
+    /// Copies a key that was found, with its TTL, to another key of the command and a database in which that one
+    /// is not.
+    pub fn copy(&mut self, from: usize, place: Place, to: usize, db: usize) {
+        let (from, to) = (&self.keys[from], &self.keys[to]);
+        let source = self.shards[from.shard].table(self.db).at(place);
+        let mut slot = source.with_key(Table::tag(to.hash), to.bytes);
+        slot.set_access(self.access.first());
+        self.shards[to.shard].put(db, to.hash, slot);
+    }
+
+    /// Moves a key that was found to a database in which it is not.
+    pub fn move_to(&mut self, key: usize, place: Place, db: usize) {
+        let key = &self.keys[key];
+        let shard = &mut self.shards[key.shard];
+        let slot = shard.take(self.db, key.hash, place);
+        shard.put(db, key.hash, slot);
     }
 }

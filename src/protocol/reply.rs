@@ -97,6 +97,14 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends another output.
+    pub fn append(&mut self, other: Self) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.shared.extend(other.shared.into_iter().map(|(at, value)| (at + offset, value)));
+        self.shared_len += other.shared_len;
+    }
+
     fn share(&mut self, value: Bytes) {
         self.shared_len += value.len();
         self.shared.push_back((self.bytes.len(), value));
@@ -146,6 +154,11 @@ impl<'a> Reply<'a> {
         self.version == Version::V3
     }
 
+    /// The version it speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Speaks another version from here on (HELLO).
     pub fn set_version(&mut self, version: Version) {
         self.version = version;
@@ -191,19 +204,15 @@ impl<'a> Reply<'a> {
 
     /// An error; `text` opens with its code (`ERR …`, `WRONGTYPE …`). Line ends in it become spaces.
     pub fn error(&mut self, text: &str) {
-        let out = &mut self.out.bytes;
-        out.push(b'-');
-        out.extend(
-            text.trim_end_matches(['\r', '\n']).bytes().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }),
-        );
-        out.extend_from_slice(b"\r\n");
+        self.error_bytes(text.as_bytes());
     }
 
     /// An error whose text is not all UTF-8.
     pub fn error_bytes(&mut self, text: &[u8]) {
+        let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
         let out = &mut self.out.bytes;
         out.push(b'-');
-        out.extend(text.iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
+        out.extend(text[..end].iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
         out.extend_from_slice(b"\r\n");
     }
 

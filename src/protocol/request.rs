@@ -16,6 +16,12 @@ pub struct Span {
 }
 
 impl Span {
+    /// The same argument after its bytes were moved from offset `from` to offset 0.
+    #[must_use]
+    pub fn moved(self, from: usize) -> Self {
+        Self { start: self.start - from as u32, len: self.len }
+    }
+
     /// The bytes of the argument in `buf`, whose first byte is the first byte of the parse.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {
@@ -32,8 +38,8 @@ pub struct Limits {
     pub authenticated: bool,
 }
 
-/// Arguments of one command, at most.
-const MAX_ARGS: i64 = 1024 * 1024;
+/// Arguments of one command, at most. Their bytes are bounded by `client-query-buffer-limit`.
+const MAX_ARGS: i64 = i32::MAX as i64;
 /// Bytes of an inline command, or of a length line, at most.
 pub const MAX_INLINE: usize = 64 * 1024;
 const MAX_ARGS_UNAUTHENTICATED: i64 = 10;
@@ -41,7 +47,7 @@ const MAX_BULK_UNAUTHENTICATED: i64 = 16 * 1024;
 /// Spans are 32 bits wide: no request is longer.
 const MAX_REQUEST: usize = u32::MAX as usize - 16;
 
-/// Why a connection must be told and closed. `Display` is Redis's text after "Protocol error: ".
+/// Why a connection must be told and closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
     /// The line after `*` is not a number, or too large.
@@ -64,27 +70,23 @@ pub enum ProtocolError {
     UnbalancedQuotes,
 }
 
-impl std::fmt::Display for ProtocolError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::MultibulkLength => f.write_str("invalid multibulk length"),
-            Self::UnauthenticatedMultibulkLength => f.write_str("unauthenticated multibulk length"),
-            Self::BulkLength => f.write_str("invalid bulk length"),
-            Self::UnauthenticatedBulkLength => f.write_str("unauthenticated bulk length"),
-            Self::ExpectedDollar(got) => write!(f, "expected '$', got '{}'", printable(*got)),
-            Self::TooBigCount => f.write_str("too big mbulk count string"),
-            Self::TooBigBulkCount => f.write_str("too big bulk count string"),
-            Self::TooBigInline => f.write_str("too big inline request"),
-            Self::UnbalancedQuotes => f.write_str("unbalanced quotes in request"),
-        }
-    }
-}
-
-fn printable(byte: u8) -> char {
-    // Line ends would break the error line in two; Redis turns them into spaces.
-    match byte {
-        b'\r' | b'\n' => ' ',
-        other => other as char,
+impl ProtocolError {
+    /// The text as bytes: the offending byte stands in it as it came.
+    pub fn text(&self) -> Vec<u8> {
+        let text = match self {
+            Self::MultibulkLength => "invalid multibulk length",
+            Self::UnauthenticatedMultibulkLength => "unauthenticated multibulk length",
+            Self::BulkLength => "invalid bulk length",
+            Self::UnauthenticatedBulkLength => "unauthenticated bulk length",
+            Self::ExpectedDollar(got) => {
+                return [b"Protocol error: expected '$', got '".as_slice(), &[*got], b"'"].concat();
+            }
+            Self::TooBigCount => "too big mbulk count string",
+            Self::TooBigBulkCount => "too big bulk count string",
+            Self::TooBigInline => "too big inline request",
+            Self::UnbalancedQuotes => "unbalanced quotes in request",
+        };
+        [b"Protocol error: ", text.as_bytes()].concat()
     }
 }
 
@@ -175,18 +177,14 @@ impl Reader {
         Ok(Step::Command(self.first_span..spans.len(), used))
     }
 
-    /// True between requests: the next byte starts a new one.
+    /// True if no argument of an unfinished request has been found.
     pub fn is_idle(&self) -> bool {
-        self.missing_args == 0 && self.inline_scanned == 0
+        self.missing_args == 0
     }
 
-    /// The caller moved the unfinished request's bytes from offset `from` to offset 0 of a buffer of its own,
-    /// and its spans (those from [`Reader::unfinished`] on) to the front of a list of their own.
-    pub fn rebase(&mut self, spans: &mut [Span], from: usize) {
-        self.first_span = 0;
-        for span in spans {
-            span.start -= from as u32;
-        }
+    /// The caller dropped so many spans in front of those of the unfinished request.
+    pub fn drop_spans(&mut self, count: usize) {
+        self.first_span = self.first_span.saturating_sub(count);
     }
 
     /// Index of the first span of the unfinished request.
@@ -203,8 +201,7 @@ impl Reader {
         if mark != b'$' {
             return Err(ProtocolError::ExpectedDollar(mark));
         }
-        let max = if limits.authenticated { limits.max_bulk as i64 } else { i64::MAX };
-        let len = len.filter(|n| (0..=max).contains(n)).ok_or(ProtocolError::BulkLength)?;
+        let len = len.filter(|n| (0..=limits.max_bulk as i64).contains(n)).ok_or(ProtocolError::BulkLength)?;
         if !limits.authenticated && len > MAX_BULK_UNAUTHENTICATED {
             return Err(ProtocolError::UnauthenticatedBulkLength);
         }
@@ -229,7 +226,8 @@ impl Reader {
         }
         let rest = &buf[start.min(buf.len())..];
         let window = &rest[..rest.len().min(MAX_INLINE)];
-        let Some(cr) = memchr::memchr(b'\r', window) else {
+        // A NUL ends the line for Redis, which reads it as a C string: no end is found.
+        let Some(cr) = memchr::memchr2(b'\r', 0, window).filter(|at| window[*at] != 0) else {
             return if rest.len() >= MAX_INLINE { Err(too_big) } else { Ok(None) };
         };
         if start + cr + 2 > buf.len() {
@@ -239,19 +237,18 @@ impl Reader {
     }
 
     fn inline(&mut self, buf: &mut [u8], base: usize, spans: &mut Vec<Span>) -> Result<Step, ProtocolError> {
-        let window = &buf[..buf.len().min(MAX_INLINE + 1)];
-        let scanned = self.inline_scanned.min(window.len());
-        let Some(lf) = memchr::memchr(b'\n', &window[scanned..]).map(|at| at + scanned) else {
+        let scanned = self.inline_scanned.min(buf.len());
+        // A NUL ends the text for Redis, which reads it as a C string: no line end is found behind it.
+        let end = memchr::memchr2(b'\n', 0, &buf[scanned..]).map(|at| at + scanned);
+        let Some(lf) = end.filter(|at| buf[*at] == b'\n') else {
             if buf.len() > MAX_INLINE {
                 return Err(ProtocolError::TooBigInline);
             }
-            self.inline_scanned = buf.len();
+            self.inline_scanned = end.unwrap_or(buf.len());
             return Ok(Step::Incomplete(0));
         };
         self.inline_scanned = 0;
         let end = if lf > 0 && buf[lf - 1] == b'\r' { lf - 1 } else { lf };
-        // What stands in a C string after a NUL does not exist for Redis.
-        let end = memchr::memchr(0, &buf[..end]).unwrap_or(end);
         split_line(&mut buf[..end], |start, len| {
             spans.push(Span { start: (base + start) as u32, len: len as u32 });
         })?;
@@ -447,7 +444,7 @@ mod tests {
 
     #[test]
     fn limits_are_those_of_redis() {
-        let closed = Limits { max_bulk: 100, authenticated: false };
+        let closed = Limits { max_bulk: 512 << 20, authenticated: false };
         let error = |input: &[u8], limits| feed(input, &[], limits).1.unwrap();
         assert_eq!(error(b"*11\r\n", closed), ProtocolError::UnauthenticatedMultibulkLength);
         assert_eq!(error(b"*1\r\n$16385\r\n", closed), ProtocolError::UnauthenticatedBulkLength);

@@ -1,53 +1,274 @@
-//! The listening sockets: accepts connections, refuses those past the limits, and hands the others to the worker
-//! with the fewest. It must not know the protocol beyond the line that refuses.
+//! Accepting connections: refuses those past the limits, hands the others to the worker with the fewest, and stops
+//! the server in order. It must not know the protocol beyond the lines that refuse.
 
+use super::housekeeping;
+use super::sockets::{self, Listening, UnixFile};
 use super::stream::Accepted;
-use super::worker::{self, Handover, Worker};
+use super::worker::{self, Ending, Worker};
 use crate::clock;
-use crate::state::State;
-use std::io::{self, Write};
+use crate::config::Config;
+use crate::open_files;
+use crate::state::{Origin, State};
+use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use tokio::net::TcpListener;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How long commands may still run, and replies be sent, once the server is to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing is accepted after the system had no means for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two log lines about that, in ms.
+const ACCEPT_LOG_EVERY_MS: i64 = 5_000;
+/// Open files beside the connections: standard streams, listeners, runtimes, sources, the log.
+const OTHER_FILES: u64 = 64;
+/// Refused connections that are being told why, at a time.
+const REFUSALS: usize = 32;
+/// How long a refused connection may take to read why.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password \
+    is set for the default user. In this mode connections are only accepted from the loopback interface. If you want \
+    to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable \
+    protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to \
+    Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet \
+    if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the \
+    protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then \
+    restarting the server. 3) If you started the server manually just for testing, restart it with the \
+    '--protected-mode no' option. 4) Set up an authentication password for the default user. NOTE: You only need to \
+    do one of the above things in order for the server to start accepting connections from the outside.\r\n";
 
 /// Listens and serves until [`State::stop`].
 ///
 /// # Errors
 /// When a socket cannot be bound or a thread cannot be started.
 pub async fn serve(state: Arc<State>) -> io::Result<()> {
-    let port = state.config.load().port;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    fit_open_files(&state)?;
+    let config = state.config.load();
+    let sockets = sockets::open(&config)?;
+    announce(&state, &config, &sockets);
     let workers = (0..state.workers.len())
         .map(|index| worker::start(Arc::clone(&state), index))
         .collect::<io::Result<Vec<_>>>()?;
-    let mut next = 0;
-    loop {
-        let (socket, peer) = listener.accept().await?;
+    let acceptor = Arc::new(Acceptor {
+        state: Arc::clone(&state),
+        workers,
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
+        failure_logged_at: AtomicI64::new(0),
+    });
+    let mut tasks = JoinSet::new();
+    for socket in sockets {
+        let acceptor = Arc::clone(&acceptor);
+        match socket {
+            Listening::Tcp(socket) => tasks.spawn(acceptor.accept_tcp(socket)),
+            Listening::Unix(socket, file) => tasks.spawn(acceptor.accept_unix(socket, file)),
+        };
+    }
+    tasks.spawn(housekeeping::run(Arc::clone(&state)));
+    state.listening.store(true, Ordering::Relaxed);
+    state.stopped().await;
+    // The sockets are closed, and a Unix socket's file removed, before the connections end.
+    tasks.shutdown().await;
+    if let Some(acceptor) = Arc::into_inner(acceptor) {
+        stop(&state, acceptor.workers.into_iter().map(Worker::finish).collect()).await;
+    }
+    Ok(())
+}
+
+/// Lets the workers end: first in peace, then without.
+async fn stop(state: &State, mut workers: Vec<Ending>) {
+    let all = async {
+        for worker in &mut workers {
+            worker.wait().await;
+        }
+    };
+    if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
+        tracing::warn!("{} connections did not end in time and are cut off", state.clients.len());
+        state.clients.each(|client| client.kill());
+    }
+    workers.into_iter().for_each(Ending::join);
+}
+
+/// Makes `maxclients` and the limit of open files agree: raises the limit, or lowers `maxclients`.
+fn fit_open_files(state: &State) -> io::Result<()> {
+    let maxclients = u64::from(state.config.load().maxclients);
+    let limit = open_files::raise(maxclients + OTHER_FILES);
+    if limit >= maxclients + OTHER_FILES {
+        return Ok(());
+    }
+    let Some(fitting) = limit.checked_sub(OTHER_FILES).filter(|clients| *clients > 0) else {
+        let text = format!("the limit of {limit} open files is too low: `ulimit -n` must be more than {OTHER_FILES}");
+        return Err(io::Error::other(text));
+    };
+    tracing::warn!(
+        "maxclients is lowered from {maxclients} to {fitting}: this process may open only {limit} files \
+         (raise `ulimit -n`, LimitNOFILE= of the unit)"
+    );
+    let lowered = state.config.update(|config| config.with(&[("maxclients", &fitting.to_string())]));
+    lowered.map(drop).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Logs what the server listens on, and keeps it for INFO.
+fn announce(state: &State, config: &Config, sockets: &[Listening]) {
+    let mut listeners = Vec::new();
+    let mut tcp = String::new();
+    for socket in sockets {
+        match socket {
+            Listening::Tcp(socket) => {
+                if let Ok(addr) = socket.local_addr() {
+                    tracing::info!("listening on {addr}");
+                }
+            }
+            Listening::Unix(_, file) => {
+                tracing::info!("listening on {}", file.path());
+                listeners.push(format!("name=unix,bind={}", file.path()));
+            }
+        }
+    }
+    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
+        for addr in &config.bind {
+            tcp += &format!(",bind={}{}", if addr.optional { "-" } else { "" }, addr.host);
+        }
+        listeners.insert(0, format!("name=tcp{tcp},port={}", config.port));
+    }
+    *state.listeners.lock() = listeners;
+}
+
+/// What the accepting tasks share.
+struct Acceptor {
+    state: Arc<State>,
+    workers: Vec<Worker>,
+    refusals: Arc<Semaphore>,
+    /// When a failure to accept was last logged, in ms since the epoch.
+    failure_logged_at: AtomicI64,
+}
+
+impl Acceptor {
+    async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, peer)) => {
+                    if let Err(error) = self.admit_tcp(socket, peer) {
+                        tracing::debug!("the connection from {peer} was lost before it began: {error}");
+                    }
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(self: Arc<Self>, listener: UnixListener, file: UnixFile) {
+        let addr = format!("{}:0", file.path());
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    if let Err(error) = self.admit_unix(socket, &addr) {
+                        tracing::debug!("a connection to {addr} was lost before it began: {error}");
+                    }
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    /// A connection that was gone already costs nothing; but when the system is out of means, the next attempt
+    /// would fail as well.
+    async fn failed(&self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        let now = clock::now_ms();
+        if now - self.failure_logged_at.load(Ordering::Relaxed) >= ACCEPT_LOG_EVERY_MS {
+            self.failure_logged_at.store(now, Ordering::Relaxed);
+            tracing::warn!("connections cannot be accepted: {error}");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    fn admit_tcp(&self, mut socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let config = self.state.config.load();
+        if let Some(why) = self.refusal(&config, peer.ip().to_canonical().is_loopback()) {
+            self.refuse(move || async move {
+                socket.write_all(why.as_bytes()).await?;
+                socket.shutdown().await?;
+                drain(socket).await
+            });
+            return Ok(());
+        }
         let socket = socket.into_std()?;
-        socket.set_nodelay(true)?;
-        accept(&state, &workers, &mut next, socket, peer.to_string())?;
+        sockets::set_options(&socket, config.tcp_keepalive)?;
+        let laddr = socket.local_addr()?.to_string();
+        let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), is_unix: false, worker: 0 };
+        self.hand_over(&config, Accepted::Tcp(socket), origin);
+        Ok(())
+    }
+
+    fn admit_unix(&self, mut socket: UnixStream, addr: &str) -> io::Result<()> {
+        let config = self.state.config.load();
+        if let Some(why) = self.refusal(&config, true) {
+            self.refuse(move || async move {
+                socket.write_all(why.as_bytes()).await?;
+                socket.shutdown().await?;
+                drain(socket).await
+            });
+            return Ok(());
+        }
+        let socket = socket.into_std()?;
+        let fd = socket.as_raw_fd();
+        let origin = Origin { addr: addr.into(), laddr: addr.into(), fd, is_unix: true, worker: 0 };
+        self.hand_over(&config, Accepted::Unix(socket), origin);
+        Ok(())
+    }
+
+    /// Why a connection may not come in, if so.
+    fn refusal(&self, config: &Config, is_local: bool) -> Option<&'static str> {
+        if self.state.clients.len() >= config.maxclients as usize {
+            Some(TOO_MANY)
+        } else if config.protected_mode && config.requirepass.is_empty() && !is_local {
+            Some(PROTECTED)
+        } else {
+            None
+        }
+    }
+
+    /// Tells a connection why it may not come in. If many are being told, it is closed without a word.
+    fn refuse<F>(&self, tell: impl FnOnce() -> F)
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        self.state.clients.rejected.fetch_add(1, Ordering::Relaxed);
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let told = tokio::time::timeout(REFUSAL_PATIENCE, tell());
+            tokio::spawn(async move {
+                let _ = told.await;
+                drop(permit);
+            });
+        }
+    }
+
+    fn hand_over(&self, config: &Config, socket: Accepted, mut origin: Origin) {
+        let Some((index, worker)) = self.workers.iter().enumerate().min_by_key(|(_, worker)| worker.connections())
+        else {
+            return;
+        };
+        origin.worker = index;
+        self.state.clients.accepted.fetch_add(1, Ordering::Relaxed);
+        let client = self.state.clients.connect(origin, config.requirepass.is_empty(), clock::now_ms());
+        worker.take_over(socket, client);
     }
 }
 
-fn accept(
-    state: &Arc<State>,
-    workers: &[Worker],
-    next: &mut usize,
-    mut socket: std::net::TcpStream,
-    peer: String,
-) -> io::Result<()> {
-    let config = state.config.load();
-    if state.clients.len() >= config.maxclients as usize {
-        state.clients.rejected.fetch_add(1, Ordering::Relaxed);
-        let _ = socket.write_all(b"-ERR max number of clients reached\r\n");
-        return Ok(());
-    }
-    state.clients.accepted.fetch_add(1, Ordering::Relaxed);
-    let laddr = socket.local_addr()?.to_string();
-    let authenticated = config.requirepass.is_empty();
-    let client = state.clients.connect(peer, laddr, socket.as_raw_fd(), authenticated, clock::now_ms());
-    *next = (*next + 1) % workers.len();
-    let _ = workers[*next].queue.send(Handover { socket: Accepted::Tcp(socket), client });
+/// Reads and forgets what comes: a socket that is closed with unread bytes would take the last line back.
+async fn drain(mut socket: impl AsyncReadExt + Unpin) -> io::Result<()> {
+    let mut bytes = [0; 4096];
+    while socket.read(&mut bytes).await? > 0 {}
     Ok(())
 }

@@ -2,20 +2,21 @@
 //! It must not know what a command means.
 //!
 //! Reading and replying go through buffers that all connections of a worker share, so an idle connection owns
-//! nothing but its socket. Only an unfinished request and replies that the socket would not take are kept here.
+//! nothing but its socket. Only what is not run yet and replies that the socket would not take are kept here.
+//! Every byte is parsed once: when a request makes the connection wait, the parsed requests behind it are kept too.
 
+use super::pending::{Pending, SLICES};
 use super::stream::Stream;
+use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{After, Dispatch, Filled, Request};
 use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
-use crate::state::{Client, State, WorkerStats};
-use bytes::{Buf, Bytes};
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use crate::state::{Client, ReplyMode, State, WorkerStats};
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -25,25 +26,70 @@ use std::time::Duration;
 const READ_BYTES: usize = 64 * 1024;
 /// Requests parsed ahead of running them.
 const BATCH: usize = 64;
+/// Bytes of replies at which they are sent although more requests are at hand.
+const FLUSH_BYTES: usize = 32 * 1024;
 /// Memory that a worker's shared buffers keep between batches.
 const KEEP_BYTES: usize = 1024 * 1024;
-/// Bytes by which the buffer of an unfinished request grows ahead of what has come, at most.
+/// Bytes by which the buffer of a large argument grows ahead of what has come, at most, until it is that large.
 const GROW_AHEAD: usize = 32 * 1024 * 1024;
+/// How long a connection with many requests at hand runs them before others have their turn, about, in ns.
+const TURN_NS: u64 = 1_000_000;
+/// How long a connection that was told why it is closed may take to read that.
+const LINGER: Duration = Duration::from_secs(1);
+/// Connections of a worker that may do so at a time: they hold a file descriptor, but count for no limit.
+const LINGERING: usize = 16;
+
+/// Requests that are parsed and not run.
+#[derive(Default)]
+struct Parsed {
+    spans: Vec<Span>,
+    requests: Vec<Request>,
+    /// Where each request ends in its buffer.
+    ends: Vec<usize>,
+}
+
+impl Parsed {
+    fn clear(&mut self) {
+        self.spans.clear();
+        self.spans.shrink_to(KEEP_BYTES / size_of::<Span>());
+        self.requests.clear();
+        self.ends.clear();
+    }
+
+    /// Forgets the requests before `next`, which were run, and what only they needed; `reader` may be amid a
+    /// request behind them all.
+    fn drop_front(&mut self, next: usize, reader: &mut Reader) {
+        self.ends.drain(..next);
+        self.requests.drain(..next);
+        let unfinished = if reader.is_idle() { self.spans.len() } else { reader.unfinished() };
+        let first = self.requests.first().map_or(unfinished, |request| request.start);
+        self.spans.drain(..first);
+        reader.drop_spans(first);
+        for request in &mut self.requests {
+            *request = request.start - first..request.end - first;
+        }
+    }
+
+    /// The bytes were moved from offset `from` to offset 0.
+    fn moved(&mut self, from: usize) {
+        self.spans.iter_mut().for_each(|span| *span = span.moved(from));
+        self.ends.iter_mut().for_each(|end| *end -= from);
+    }
+}
 
 /// The buffers that a worker's connections share; never held across an await.
 struct Shared {
     input: Vec<u8>,
-    spans: Vec<Span>,
-    requests: Vec<Request>,
-    ends: Vec<usize>,
+    parsed: Parsed,
     output: Output,
     garbage: Vec<Slot>,
     config: Option<(u64, Arc<Config>)>,
 }
 
 thread_local! {
+    static LINGERS: Cell<usize> = const { Cell::new(0) };
     static SHARED: RefCell<Shared> = const { RefCell::new(Shared {
-        input: Vec::new(), spans: Vec::new(), requests: Vec::new(), ends: Vec::new(),
+        input: Vec::new(), parsed: Parsed { spans: Vec::new(), requests: Vec::new(), ends: Vec::new() },
         output: Output::new(), garbage: Vec::new(), config: None,
     }) };
 }
@@ -67,6 +113,8 @@ impl Shared {
 enum Event {
     /// The connection is over.
     Over,
+    /// Others have their turn.
+    Yield,
     /// Dispatch wants something that takes time.
     After(After),
 }
@@ -77,43 +125,58 @@ pub(super) struct Session {
     client: Client,
     state: Arc<State>,
     stats: Arc<WorkerStats>,
-    /// Bytes that are not run yet, from the first byte of a request.
+    _seat: Seat,
+    /// Bytes that came; those before `done` have been run.
     input: Vec<u8>,
+    done: usize,
     reader: Reader,
-    /// Arguments found so far of the unfinished request in `input`.
-    spans: Vec<Span>,
+    /// What is parsed of `input` behind `done`: requests that were not run, and the arguments found so far of an
+    /// unfinished one.
+    parsed: Parsed,
+    /// What is wrong behind the parsed requests.
+    failed: Option<ProtocolError>,
     /// `input` may hold complete requests: run them before reading more.
     unread: bool,
+    /// There is more to do, but others are to have their turn first.
+    yields: bool,
     /// Bytes that the argument being read still needs, as far as known.
     wanted: usize,
     /// Replies the socket would not take yet.
-    pending: VecDeque<Bytes>,
-    pending_bytes: usize,
-    /// Since when `pending_bytes` is past the soft limit (ms since the epoch).
-    soft_limit_since: Option<i64>,
+    pending: Pending,
     /// Nothing more is read; the connection ends when the replies are sent.
     closing: bool,
+    /// The last reply says why it ends: see that it arrives.
+    lingers: bool,
     waker: Option<Waker>,
-    /// What was loaded for the first request of `input`.
+    /// What was loaded for the first of the parsed requests.
     filled: Option<Filled>,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.state.disconnect(&self.client.info);
+    }
+}
+
 impl Session {
-    pub(super) fn new(stream: Stream, client: Client, state: Arc<State>, stats: Arc<WorkerStats>) -> Self {
+    pub(super) fn new(stream: Stream, client: Client, state: Arc<State>, stats: Arc<WorkerStats>, seat: Seat) -> Self {
         Self {
             stream,
             client,
             state,
             stats,
+            _seat: seat,
             input: Vec::new(),
+            done: 0,
             reader: Reader::default(),
-            spans: Vec::new(),
+            parsed: Parsed::default(),
+            failed: None,
             unread: false,
+            yields: false,
             wanted: 0,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            soft_limit_since: None,
+            pending: Pending::default(),
             closing: false,
+            lingers: false,
             waker: None,
             filled: None,
         }
@@ -125,40 +188,76 @@ impl Session {
             let event = poll_fn(|cx| self.poll(cx)).await;
             match event {
                 Event::Over | Event::After(After::Done | After::Close) => break,
+                Event::Yield => tokio::task::yield_now().await,
                 Event::After(After::Shutdown) => self.state.stop(),
-                Event::After(After::Sleep(_, duration)) => {
-                    self.wait(duration).await;
-                    self.reply_now(|reply| reply.ok());
+                Event::After(After::Sleep(_, duration, answers)) => {
+                    self.wait_or_killed(tokio::time::sleep(duration)).await;
+                    if answers {
+                        self.reply_now(|reply| reply.ok());
+                    }
                 }
                 Event::After(After::Fill(_, fill)) => {
                     self.filled = self.wait_or_killed(fill.wait()).await;
                 }
-                Event::After(After::Paused(_, until)) => {
-                    let left = (until - clock::now_ms()).clamp(1, 100);
-                    self.wait(Duration::from_millis(left as u64)).await;
-                }
+                Event::After(After::Paused(_, until)) => self.wait_for_pause(until).await,
             }
         }
-        self.state.clients.disconnect(self.client.info.id);
+        if self.lingers && !self.client.info.killed.load(Ordering::Relaxed) && LINGERS.get() < LINGERING {
+            LINGERS.set(LINGERS.get() + 1);
+            self.linger().await;
+            LINGERS.set(LINGERS.get() - 1);
+        }
     }
 
-    /// Waits so long, or until the connection is killed.
-    async fn wait(&mut self, duration: Duration) {
-        self.wait_or_killed(tokio::time::sleep(duration)).await;
+    /// Waits until CLIENT PAUSE is over or has changed.
+    async fn wait_for_pause(&mut self, until: i64) {
+        let state = Arc::clone(&self.state);
+        let left = (until - clock::now_ms()).clamp(1, 1 << 40);
+        let mut over = Box::pin(tokio::time::sleep(Duration::from_millis(left as u64)));
+        let changed = poll_fn(|cx| {
+            let is_on = state.pause.is_until(until) && !state.stopping.load(Ordering::Relaxed);
+            if is_on { over.as_mut().poll(cx) } else { Poll::Ready(()) }
+        });
+        self.wait_or_killed(changed).await;
     }
 
-    /// Waits for something; None if the connection is killed meanwhile.
+    /// Waits for something while replies are sent; None if the connection ends meanwhile.
     async fn wait_or_killed<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let info = Arc::clone(&self.client.info);
         info.blocked.store(true, Ordering::Relaxed);
         let mut what = std::pin::pin!(what);
         let result = poll_fn(|cx| {
             self.register(cx);
+            if self.send_output(cx).is_err() {
+                info.killed.store(true, Ordering::Release);
+            }
             if info.killed.load(Ordering::Acquire) { Poll::Ready(None) } else { what.as_mut().poll(cx).map(Some) }
         })
         .await;
         info.blocked.store(false, Ordering::Relaxed);
         result
+    }
+
+    /// Sees that the last reply arrives. A socket that is closed with unread bytes resets the connection, and the
+    /// peer may lose what it has not read; so they are read, for a while.
+    async fn linger(mut self) {
+        self.state.disconnect(&self.client.info);
+        let drained = poll_fn(|cx| {
+            if self.stream.poll_shutdown(cx).is_pending() {
+                return Poll::Pending;
+            }
+            SHARED.with_borrow_mut(|shared| {
+                shared.input.resize(READ_BYTES, 0);
+                loop {
+                    match self.stream.poll_read(cx, &mut shared.input) {
+                        Poll::Ready(Ok(len)) if len > 0 => {}
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            })
+        });
+        let _ = tokio::time::timeout(LINGER, drained).await;
     }
 
     fn register(&mut self, cx: &mut Context<'_>) {
@@ -168,6 +267,12 @@ impl Session {
         }
     }
 
+    /// Reads and runs nothing more.
+    fn close(&mut self) {
+        self.closing = true;
+        self.client.info.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Everything that can be done without waiting.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         self.register(cx);
@@ -175,10 +280,10 @@ impl Session {
             if self.client.info.killed.load(Ordering::Acquire) {
                 return Poll::Ready(Event::Over);
             }
-            for message in self.client.info.take_outbox() {
-                self.pend(message);
+            if self.state.stopping.load(Ordering::Relaxed) {
+                self.close();
             }
-            if !self.pending.is_empty() && self.send_pending(cx).is_err() {
+            if self.send_output(cx).is_err() {
                 return Poll::Ready(Event::Over);
             }
             if self.closing {
@@ -187,9 +292,18 @@ impl Session {
             let step = SHARED.with_borrow_mut(|shared| self.step(cx, shared));
             match step {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(After::Done)) => {}
-                Poll::Ready(Ok(After::Close)) => self.closing = true,
+                Poll::Ready(Ok(After::Done)) => {
+                    if std::mem::take(&mut self.yields) {
+                        return Poll::Ready(Event::Yield);
+                    }
+                }
+                Poll::Ready(Ok(After::Close)) => {
+                    self.lingers = true;
+                    self.close();
+                }
                 Poll::Ready(Ok(after)) => return Poll::Ready(Event::After(after)),
+                // The peer may still read: what was asked before is answered.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.close(),
                 Poll::Ready(Err(_)) => return Poll::Ready(Event::Over),
             }
         }
@@ -198,29 +312,50 @@ impl Session {
     /// Reads once (unless unread requests are at hand), runs what is complete, and sends the replies.
     fn step(&mut self, cx: &mut Context<'_>, shared: &mut Shared) -> Poll<io::Result<After>> {
         let config = shared.config(&self.state);
-        shared.spans.clear();
-        if self.input.is_empty() {
-            let mut input = std::mem::take(&mut shared.input);
-            input.resize(READ_BYTES, 0);
-            let read = self.stream.poll_read(cx, &mut input);
-            let result = match read {
-                Poll::Ready(Ok(len)) if len > 0 => {
-                    self.count_read(len);
-                    let (after, used) = self.execute(cx, &mut input[..len], shared, &config);
-                    self.input.extend_from_slice(&input[used..len]);
-                    self.keep_unfinished(shared, used);
-                    Poll::Ready(Ok(after))
-                }
-                Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            };
-            shared.input = input;
-            return result;
+        shared.parsed.clear();
+        if !shared.output.is_empty() {
+            // A handler panicked amid another connection's batch: these replies are nobody's.
+            shared.output.clear(KEEP_BYTES);
         }
+        if self.input.is_empty() { self.step_shared(cx, shared, &config) } else { self.step_own(cx, shared, &config) }
+    }
+
+    /// A step with the worker's buffer: nothing is left from before.
+    fn step_shared(&mut self, cx: &mut Context<'_>, shared: &mut Shared, config: &Config) -> Poll<io::Result<After>> {
+        let mut input = std::mem::take(&mut shared.input);
+        input.resize(READ_BYTES, 0);
+        let result = match self.stream.poll_read(cx, &mut input) {
+            Poll::Ready(Ok(len)) if len > 0 => {
+                self.count_read(len);
+                let (after, used) = self.execute(cx, &mut input[..len], 0, shared, config);
+                if used < len {
+                    self.input.extend_from_slice(&input[used..len]);
+                    self.parsed.clear();
+                    self.parsed.spans.extend_from_slice(&shared.parsed.spans);
+                    self.parsed.requests.extend_from_slice(&shared.parsed.requests);
+                    self.parsed.ends.extend_from_slice(&shared.parsed.ends);
+                    self.parsed.moved(used);
+                    self.note_input();
+                }
+                Poll::Ready(Ok(after))
+            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        shared.input = input;
+        result
+    }
+
+    /// A step with the connection's own buffer.
+    fn step_own(&mut self, cx: &mut Context<'_>, shared: &mut Shared, config: &Config) -> Poll<io::Result<After>> {
         let mut input = std::mem::take(&mut self.input);
         if !std::mem::take(&mut self.unread) {
-            input.reserve(self.wanted.clamp(READ_BYTES / 4, GROW_AHEAD));
+            if self.done > 0 {
+                input.drain(..self.done);
+                self.parsed.moved(std::mem::take(&mut self.done));
+            }
+            make_room(&mut input, self.wanted);
             match self.stream.poll_read_more(cx, &mut input) {
                 Poll::Ready(Ok(len)) if len > 0 => self.count_read(len),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
@@ -231,51 +366,58 @@ impl Session {
                 }
             }
         }
-        std::mem::swap(&mut shared.spans, &mut self.spans);
-        let (after, used) = self.execute(cx, &mut input, shared, &config);
-        if used < input.len() {
-            input.drain(..used);
+        std::mem::swap(&mut shared.parsed, &mut self.parsed);
+        let (after, used) = self.execute(cx, &mut input, self.done, shared, config);
+        std::mem::swap(&mut shared.parsed, &mut self.parsed);
+        if used == input.len() {
+            self.done = 0;
+        } else {
+            self.done = used;
+            if used > KEEP_BYTES && used > input.len() / 2 {
+                // A large request is done: its memory is not kept for a small rest.
+                input = input[used..].to_vec();
+                self.parsed.moved(std::mem::take(&mut self.done));
+            }
             self.input = input;
         }
-        self.keep_unfinished(shared, used);
-        if self.input.len() as u64 > config.client_query_buffer_limit {
+        self.note_input();
+        if (self.input.len() - self.done) as u64 > config.client_query_buffer_limit {
             self.state.clients.query_limit_hits.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(client = self.client.info.id, "closed: more unread requests than client-query-buffer-limit");
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         Poll::Ready(Ok(after))
     }
 
-    /// Keeps the arguments found so far of the request at the front of `input`, which was at `from`.
-    fn keep_unfinished(&mut self, shared: &mut Shared, from: usize) {
-        self.client.info.query_bytes.store(self.input.len(), Ordering::Relaxed);
-        self.spans.clear();
-        if self.reader.is_idle() {
-            return self.spans.shrink_to(KEEP_BYTES / size_of::<Span>());
-        }
-        self.spans.extend_from_slice(&shared.spans[self.reader.unfinished()..]);
-        self.reader.rebase(&mut self.spans, from);
+    fn note_input(&self) {
+        let info = &self.client.info;
+        info.query_bytes.store(self.input.len() - self.done, Ordering::Relaxed);
+        info.query_capacity.store(self.input.capacity(), Ordering::Relaxed);
     }
 
     fn count_read(&mut self, len: usize) {
+        self.yields = len >= READ_BYTES;
         self.stats.net_in.add(len as u64);
         self.stats.reads.add(1);
         self.client.info.net_in.add(len as u64);
         self.client.info.active_at.store(clock::wall_ms(clock::monotonic_ns()), Ordering::Relaxed);
     }
 
-    /// Parses and runs the requests in `buf`, whose first one may have been begun before. Returns how many bytes
-    /// are done with.
+    /// Runs the parsed requests in `buf`, then parses and runs those from `start` on, the first of which may have
+    /// been begun before. Returns how many bytes are done with; what is parsed behind them stays in `shared`.
     fn execute(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
+        mut start: usize,
         shared: &mut Shared,
         config: &Config,
     ) -> (After, usize) {
-        let mut start = 0;
+        let mut turn_ends = None;
         loop {
             let batch_start = start;
-            let parsed = self.parse(buf, &mut start, shared, config);
+            let error = self.parse(buf, &mut start, &mut shared.parsed, config);
+            let parsed = &shared.parsed;
             let mut dispatch = Dispatch {
                 state: &self.state,
                 config,
@@ -284,66 +426,107 @@ impl Session {
                 garbage: &mut shared.garbage,
                 filled: self.filled.take(),
             };
-            let after = dispatch.run(buf, &shared.spans, &shared.requests, &mut shared.output);
-            let stopped_at = match &after {
-                After::Done => None,
-                After::Close | After::Shutdown => Some(buf.len()),
-                After::Sleep(index, _) => Some(shared.ends[*index]),
-                After::Paused(index, _) | After::Fill(index, _) => {
-                    Some(if *index == 0 { batch_start } else { shared.ends[*index - 1] })
-                }
+            let after = dispatch.run(buf, &parsed.spans, &parsed.requests, &mut shared.output);
+            let next = match &after {
+                After::Done => parsed.requests.len(),
+                After::Sleep(index, ..) => index + 1,
+                After::Paused(index, _) | After::Fill(index, _) => *index,
+                After::Close | After::Shutdown => return self.end(cx, buf.len(), after, shared, config),
             };
-            if let Some(used) = stopped_at {
-                self.reader = Reader::default();
+            let used = match next.checked_sub(1) {
+                _ if next == parsed.requests.len() => start,
+                Some(last) => parsed.ends[last],
+                None => batch_start,
+            };
+            shared.parsed.drop_front(next, &mut self.reader);
+            if !matches!(after, After::Done) {
+                self.failed = error;
                 self.unread = used < buf.len();
                 self.flush(cx, shared, config);
                 return (after, used);
             }
-            if let Err(error) = &parsed {
-                Reply::new(&mut shared.output, self.client.version).error(&format!("ERR Protocol error: {error}"));
-            }
-            self.flush(cx, shared, config);
-            match parsed {
-                Ok(true) => return (After::Done, start),
-                Ok(false) => shared.spans.clear(),
-                Err(_) => {
-                    self.reader = Reader::default();
-                    return (After::Close, buf.len());
+            if let Some(error) = error {
+                if self.client.reply_mode != ReplyMode::Off {
+                    let text = [b"ERR ", error.text().as_slice()].concat();
+                    Reply::new(&mut shared.output, self.client.version).error_bytes(&text);
                 }
+                return self.end(cx, buf.len(), After::Close, shared, config);
+            }
+            let is_all = start == buf.len() || !self.reader.is_idle() || !self.unread;
+            if is_all || shared.output.len() >= FLUSH_BYTES {
+                self.flush(cx, shared, config);
+            }
+            if is_all || self.turn_is_over(&mut turn_ends) {
+                self.flush(cx, shared, config);
+                self.unread &= !is_all;
+                return (after, used);
             }
         }
     }
 
-    /// Parses requests from `start` on into `shared`; moves `start` behind the last complete one. True if no
-    /// complete request is left, false if there may be more.
+    /// Ends the connection after what was run last.
+    fn end(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+        after: After,
+        shared: &mut Shared,
+        config: &Config,
+    ) -> (After, usize) {
+        self.reader = Reader::default();
+        shared.parsed.clear();
+        self.flush(cx, shared, config);
+        (after, len)
+    }
+
+    /// True once the connection has run requests for long enough, or is to end; asked between batches.
+    fn turn_is_over(&mut self, turn_ends: &mut Option<u64>) -> bool {
+        let now = clock::monotonic_ns();
+        let ends = *turn_ends.get_or_insert(now + TURN_NS);
+        let is_over = now >= ends || self.client.info.killed.load(Ordering::Relaxed);
+        self.yields |= is_over;
+        is_over
+    }
+
+    /// Parses requests from `start` on, unless some were parsed before; moves `start` behind the last complete one.
+    /// `self.unread` tells whether there may be more. Returns what is wrong behind the requests.
     fn parse(
         &mut self,
         buf: &mut [u8],
         start: &mut usize,
-        shared: &mut Shared,
+        parsed: &mut Parsed,
         config: &Config,
-    ) -> Result<bool, ProtocolError> {
-        let limits = Limits { max_bulk: config.proto_max_bulk_len as usize, authenticated: self.client.authenticated };
+    ) -> Option<ProtocolError> {
+        self.unread = true;
+        if let Some(end) = parsed.ends.last() {
+            *start = *end;
+            return self.failed.take();
+        }
+        if self.failed.is_some() {
+            return self.failed.take();
+        }
+        let authenticated = self.client.is_authenticated(config);
+        let limits = Limits { max_bulk: config.proto_max_bulk_len as usize, authenticated };
         // AUTH changes the limits of what comes behind it.
-        let batch = if limits.authenticated { BATCH } else { 1 };
-        shared.requests.clear();
-        shared.ends.clear();
-        while shared.requests.len() < batch {
-            match self.reader.next(&mut buf[*start..], *start, &mut shared.spans, limits)? {
-                Step::Command(range, used) => {
+        let batch = if authenticated { BATCH } else { 1 };
+        while parsed.requests.len() < batch {
+            match self.reader.next(&mut buf[*start..], *start, &mut parsed.spans, limits) {
+                Ok(Step::Command(range, used)) => {
                     *start += used;
                     if !range.is_empty() {
-                        shared.requests.push(range);
-                        shared.ends.push(*start);
+                        parsed.requests.push(range);
+                        parsed.ends.push(*start);
                     }
                 }
-                Step::Incomplete(wanted) => {
+                Ok(Step::Incomplete(wanted)) => {
                     self.wanted = wanted;
-                    return Ok(true);
+                    self.unread = false;
+                    return None;
                 }
+                Err(error) => return Some(error),
             }
         }
-        Ok(false)
+        None
     }
 
     /// Sends what the batch wrote; what the socket does not take is kept.
@@ -366,43 +549,57 @@ impl Session {
             }
         }
         for chunk in output.drain_chunks(sent) {
-            self.pend(chunk);
+            self.pending.push(chunk);
         }
         output.clear(KEEP_BYTES);
-        if self.send_pending(cx).is_err() || self.output_is_too_large(config) {
+        if self.send_pending(cx).is_err() || self.is_over_limit(config) {
             self.client.info.killed.store(true, Ordering::Release);
         }
     }
 
-    fn pend(&mut self, chunk: Bytes) {
-        self.pending_bytes += chunk.len();
-        self.pending.push_back(chunk);
-        self.client.info.output_bytes.store(self.pending_bytes, Ordering::Relaxed);
+    /// Sends what others pushed and what the socket did not take before.
+    fn send_output(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let pushed = if self.closing { Vec::new() } else { self.client.info.take_outbox() };
+        let is_pushed = !pushed.is_empty();
+        for message in pushed {
+            self.pending.push(message);
+        }
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.send_pending(cx)?;
+        if is_pushed && self.is_over_limit(&self.state.config.load()) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(())
     }
 
     /// Sends as much as the socket takes now.
     fn send_pending(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        while let Some(chunk) = self.pending.front_mut() {
-            match self.stream.poll_write(cx, chunk) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+        let before = self.pending.len();
+        let result = loop {
+            if self.pending.is_empty() {
+                break Ok(());
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.pending.fill(&mut slices);
+            match self.stream.poll_write_vectored(cx, &slices[..used]) {
+                Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(len)) => {
-                    chunk.advance(len);
-                    if chunk.is_empty() {
-                        self.pending.pop_front();
-                    }
-                    self.pending_bytes -= len;
+                    self.pending.sent(len);
                     self.count_written(len);
                 }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Pending => break Ok(()),
             }
+        };
+        let info = &self.client.info;
+        info.output_bytes.store(self.pending.len(), Ordering::Relaxed);
+        info.output_chunks.store(self.pending.chunks(), Ordering::Relaxed);
+        if self.pending.len() < before {
+            info.active_at.store(clock::wall_ms(clock::monotonic_ns()), Ordering::Relaxed);
         }
-        self.client.info.output_bytes.store(self.pending_bytes, Ordering::Relaxed);
-        if self.pending.is_empty() {
-            self.pending = VecDeque::new();
-            self.soft_limit_since = None;
-        }
-        Ok(())
+        result
     }
 
     fn count_written(&mut self, len: usize) {
@@ -412,21 +609,14 @@ impl Session {
     }
 
     /// `client-output-buffer-limit`: too much at once, or more than the soft limit for too long.
-    fn output_is_too_large(&mut self, config: &Config) -> bool {
-        let limit = config.output_limits[self.client.info.kind() as usize];
-        let waiting = self.pending_bytes as u64;
-        let now = clock::now_ms();
-        if limit.soft == 0 || waiting <= limit.soft {
-            self.soft_limit_since = None;
-        } else if self.soft_limit_since.is_none() {
-            self.soft_limit_since = Some(now);
-        }
-        let too_long = self.soft_limit_since.is_some_and(|since| now - since > limit.soft_seconds as i64 * 1000);
-        let too_large = too_long || (limit.hard > 0 && waiting > limit.hard);
-        if too_large {
+    fn is_over_limit(&self, config: &Config) -> bool {
+        let info = &self.client.info;
+        let is_over = info.is_over_limit(config.output_limits[info.output_class() as usize], clock::now_ms());
+        if is_over {
             self.state.clients.output_limit_hits.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(client = info.id, "closed: more unsent replies than client-output-buffer-limit");
         }
-        too_large
+        is_over
     }
 
     /// Replies outside of a batch.
@@ -434,7 +624,16 @@ impl Session {
         let mut output = Output::new();
         write(&mut Reply::new(&mut output, self.client.version));
         for chunk in output.drain_chunks(0) {
-            self.pend(chunk);
+            self.pending.push(chunk);
         }
+    }
+}
+
+/// Makes room for what comes next: for a large argument ever larger parts of it, never more than it needs.
+fn make_room(input: &mut Vec<u8>, wanted: usize) {
+    if wanted <= READ_BYTES {
+        input.reserve(READ_BYTES);
+    } else if input.capacity() - input.len() < READ_BYTES {
+        input.reserve_exact(wanted.min(input.len().max(GROW_AHEAD)));
     }
 }

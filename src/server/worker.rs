@@ -8,20 +8,74 @@ use crate::keyspace::{Sweep, Swept};
 use crate::state::{Client, State};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A connection on its way to a worker.
 pub(super) struct Handover {
     pub(super) socket: Accepted,
     pub(super) client: Client,
+    pub(super) seat: Seat,
+}
+
+/// A connection's place among those of a worker, as long as it lasts.
+pub(super) struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A running worker.
 pub(super) struct Worker {
-    pub(super) queue: mpsc::UnboundedSender<Handover>,
-    pub(super) thread: std::thread::JoinHandle<()>,
+    queue: mpsc::UnboundedSender<Handover>,
+    connections: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+    /// Closed when the worker has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+impl Worker {
+    /// Connections.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a connection.
+    pub(super) fn take_over(&self, socket: Accepted, client: Client) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let seat = Seat(Arc::clone(&self.connections));
+        // Without the worker the server is at its end, and so is the connection.
+        let _ = self.queue.send(Handover { socket, client, seat });
+    }
+
+    /// Lets it end once its connections have.
+    pub(super) fn finish(self) -> Ending {
+        Ending { thread: self.thread, ended: self.ended }
+    }
+}
+
+/// A worker that takes no more connections.
+pub(super) struct Ending {
+    thread: std::thread::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Ending {
+    /// Waits until its last connection is over.
+    pub(super) async fn wait(&mut self) {
+        // Ended or panicked: over either way.
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Waits for the thread, which is about to end.
+    pub(super) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker ended in a panic");
+        }
+    }
 }
 
 /// How long between two looks for expired keys while there are none.
@@ -34,26 +88,29 @@ const SWEEP_TURN_NS: u64 = 200_000;
 /// Starts worker number `index`.
 pub(super) fn start(state: Arc<State>, index: usize) -> io::Result<Worker> {
     let (queue, inbox) = mpsc::unbounded_channel();
+    let (ending, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new()
-        .name(format!("worker-{index}"))
-        .spawn(move || runtime.block_on(work(state, index, inbox)))?;
-    Ok(Worker { queue, thread })
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        runtime.block_on(work(state, index, inbox));
+        drop(runtime);
+        drop(ending);
+    })?;
+    Ok(Worker { queue, connections: Arc::default(), thread, ended })
 }
 
 async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceiver<Handover>) {
     tokio::spawn(sweep(Arc::clone(&state), index));
     let stats = Arc::clone(&state.workers[index]);
     let mut sessions = tokio::task::JoinSet::new();
-    while let Some(Handover { socket, client }) = inbox.recv().await {
+    while let Some(Handover { socket, client, seat }) = inbox.recv().await {
         while sessions.try_join_next().is_some() {}
         match socket.attach() {
             Ok(stream) => {
-                sessions.spawn(Session::new(stream, client, Arc::clone(&state), Arc::clone(&stats)).run());
+                sessions.spawn(Session::new(stream, client, Arc::clone(&state), Arc::clone(&stats), seat).run());
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be taken over");
-                state.clients.disconnect(client.info.id);
+                state.disconnect(&client.info);
             }
         }
     }
@@ -69,7 +126,8 @@ async fn sweep(state: Arc<State>, index: usize) {
         let start = clock::monotonic_ns();
         let mut round_done = false;
         while !round_done && clock::monotonic_ns() - start < SWEEP_TURN_NS {
-            if !state.active_expire.load(Ordering::Relaxed) {
+            // While writes are paused, nothing is removed either.
+            if !state.active_expire.load(Ordering::Relaxed) || !state.pause.is_off() {
                 round_done = true;
                 removed = false;
                 break;

@@ -1,63 +1,262 @@
 //! Read-through sources: what loads a missing key. Knows routes and databases, not the keyspace or the protocol.
-#![allow(missing_docs, clippy::unused_async)]
-// Stand-in until the sources are in.
+//!
+//! `routes` reads the file (`fields`, `fault`, `template`, `query`) and finds a key's route (`matcher`). [`Sources`]
+//! loads it: `postgres` runs the query on a connection of its `pool`, with the key's captures as typed parameters
+//! (`param`), and turns the row into a value (`value`). `check` explains a routes file.
+//!
+//! Every load is a future of its own, `Send + 'static`: it may run as a task that outlives the client who asked.
+//! Nothing here remembers loaded values or joins loads of one key; that is the caller's.
+
+mod check;
+mod datetime;
+mod fault;
+mod fields;
+mod matcher;
+mod number;
+mod param;
+mod password;
+mod pool;
+mod postgres;
+mod postgres_link;
+mod postgres_statement;
+#[cfg(test)]
+mod postgres_tests;
+mod postgres_types;
+mod query;
+mod routes;
+mod stats;
+mod template;
+#[cfg(test)]
+mod testdb;
+mod value;
+mod wire;
+
+pub use check::run_check;
+pub use fault::Fault;
+pub use matcher::{Matcher, Overlap};
+pub use postgres::Target;
+pub use query::Query;
+pub use routes::{
+    Backoff, Config, Databases, PasswordFrom, PoolConfig, RetryConfig, Route, Routes, Shape, SourceConfig,
+};
+pub use stats::{HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, SourceSnapshot};
+pub use template::{CAPTURES_MAX, Captures, Params, ROUTED_KEY_BYTES_MAX, TEMPLATE_BYTES_MAX, Template};
+
 use bytes::Bytes;
+use postgres::Postgres;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
-#[derive(Debug, Default)]
-pub struct Sources;
-#[derive(Debug)]
-pub struct Route;
-#[derive(Debug)]
-pub struct Params(Bytes);
-impl Params {
-    pub fn key(&self) -> &Bytes {
-        &self.0
-    }
+use tokio::time::Instant;
+
+/// All sources of a routes file with its routes: what the read-through needs.
+#[derive(Default)]
+pub struct Sources {
+    routes: Routes,
+    /// By [`Route::source`].
+    sources: Vec<Arc<dyn Source>>,
 }
-impl Route {
-    pub fn name(&self) -> &str {
-        "r"
-    }
-    pub fn timeout(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-    pub fn ttl(&self) -> Option<Duration> {
-        Some(Duration::from_secs(3))
-    }
-    pub fn negative_ttl(&self) -> Duration {
-        Duration::from_secs(1)
-    }
-}
-pub struct LoadError;
-impl LoadError {
-    pub fn line(&self, _route: &str) -> String {
-        "ERR x".into()
-    }
-}
-pub fn run_check(_file: &std::path::Path, _url: Option<&str>, _out: &mut dyn std::io::Write) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+
 impl Sources {
-    pub fn open(_file: &str) -> Result<Self, Vec<String>> {
-        Ok(Self)
+    /// Prepares the sources and routes of a file. Nothing is connected yet.
+    pub fn open(config: &Config) -> Result<Sources, Vec<Overlap>> {
+        let source = |(index, source): (usize, &SourceConfig)| {
+            let routes: Vec<_> = config.routes.iter().filter(|route| route.source == index).cloned().collect();
+            Postgres::new(source, &routes) as Arc<dyn Source>
+        };
+        let sources = config.sources.iter().enumerate().map(source).collect();
+        Ok(Sources { routes: Routes::build(&config.routes)?, sources })
     }
-    pub fn describe(&self) -> Vec<String> {
-        Vec::new()
+
+    /// Routes over sources of the caller's making, by [`Route::source`].
+    pub fn with(routes: Routes, sources: Vec<Arc<dyn Source>>) -> Sources {
+        Sources { routes, sources }
     }
-    pub fn has_routes(&self) -> bool {
-        true
+
+    /// The route that loads `key` of logical database `database`, with the key's captures. Costs a miss of all routes
+    /// some ten nanoseconds.
+    pub fn find(&self, database: u32, key: &[u8]) -> Option<(&Arc<Route>, Captures)> {
+        self.routes.find(database, key)
     }
-    pub fn find(&self, _db: usize, key: &[u8]) -> Option<(Arc<Route>, Params)> {
-        key.starts_with(b"user:").then(|| (Arc::new(Route), Params(Bytes::copy_from_slice(key))))
-    }
-    pub async fn load(&self, _route: &Route, params: &Params) -> Result<Option<Bytes>, LoadError> {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if params.0.len() == 5 {
-            return Err(LoadError);
+
+    /// Loads one key: `params` are the captures that [`Sources::find`] gave, with the key. The future is done within
+    /// the route's `load_timeout`, counted from this call. It can be spawned on any runtime; dropping it cancels the
+    /// query.
+    pub fn load(&self, route: &Arc<Route>, params: Params) -> LoadFuture {
+        let deadline = Instant::now() + route.load_timeout;
+        match self.sources.get(route.source) {
+            Some(source) => Arc::clone(source).load(Arc::clone(route), params, deadline),
+            // A route of another file than these sources.
+            None => Box::pin(std::future::ready(Err(Cause::Down.into()))),
         }
-        Ok((params.0.len() > 6).then(|| Bytes::from(format!("row of {:?}", params.0))))
     }
-    pub fn count_wait(&self) {}
-    pub fn count_stored(&self, _stored: bool) {}
+
+    /// Opens each pool's `min` connections on the calling thread's runtime. Failures are left to the loads.
+    pub fn warm(&self) -> impl Future<Output = ()> + Send + 'static {
+        let warming: Vec<_> = self.sources.iter().map(|source| Arc::clone(source).warm()).collect();
+        async move {
+            for source in warming {
+                source.await;
+            }
+        }
+    }
+
+    /// True if any key may be loaded.
+    #[inline]
+    pub fn has_routes(&self) -> bool {
+        !self.sources.is_empty() && !self.routes.all().is_empty()
+    }
+
+    /// All routes, in the file's order.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        self.routes.all()
+    }
+
+    /// The counters of each source as they stand.
+    pub fn snapshots(&self) -> Vec<SourceSnapshot> {
+        self.sources.iter().map(|source| source.snapshot()).collect()
+    }
 }
+
+/// What a load found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// A string value, in the form the route's `as` names.
+    Value(Bytes),
+    /// The database has no such row, or the key cannot name one (`user:abc` where the id is an integer).
+    Absent,
+}
+
+/// The result of loading one key. It is cheap to clone, for the many who may wait for one load.
+pub type LoadResult = Result<Loaded, LoadError>;
+
+/// A running load.
+pub type LoadFuture = Pin<Box<dyn Future<Output = LoadResult> + Send + 'static>>;
+
+/// A database that rows are loaded from. Its methods may be called from any thread that runs a tokio runtime with
+/// time and I/O.
+pub trait Source: Send + Sync {
+    /// Loads one key of `route`. The future ends by `deadline`, whatever the database does; dropping it cancels the
+    /// query.
+    fn load(self: Arc<Self>, route: Arc<Route>, params: Params, deadline: Instant) -> LoadFuture;
+
+    /// Opens connections up to the pool's `min`, so that the first loads need not. Failures are left to the loads.
+    fn warm(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+
+    /// The counters as they stand.
+    fn snapshot(&self) -> SourceSnapshot;
+}
+
+/// Why a load failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The database cannot be reached, refuses the connection, or went away.
+    Down,
+    /// The circuit breaker is open: the database failed too often just now.
+    BreakerOpen,
+    /// Too many loads wait for a connection.
+    QueueFull,
+    /// The deadline passed while waiting for a connection or for the query.
+    TimedOut,
+    /// The database could not serve it at this moment: a conflict, a lock, too little memory.
+    Busy,
+    /// The query failed.
+    Sql,
+    /// The query's parameters or columns have types or a number that the route cannot serve.
+    Type,
+    /// The value is larger than the route's `max_value_bytes`.
+    Size,
+    /// More than one row where one is due.
+    Rows,
+}
+
+impl Cause {
+    /// Every cause, in the order of [`Cause::index`].
+    pub const ALL: [Cause; 9] = [
+        Cause::Down,
+        Cause::BreakerOpen,
+        Cause::QueueFull,
+        Cause::TimedOut,
+        Cause::Busy,
+        Cause::Sql,
+        Cause::Type,
+        Cause::Size,
+        Cause::Rows,
+    ];
+
+    /// Its place in [`Cause::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// A short name for counters and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Down => "down",
+            Cause::BreakerOpen => "breaker_open",
+            Cause::QueueFull => "queue_full",
+            Cause::TimedOut => "timed_out",
+            Cause::Busy => "busy",
+            Cause::Sql => "sql",
+            Cause::Type => "type",
+            Cause::Size => "size",
+            Cause::Rows => "rows",
+        }
+    }
+
+    /// Whether the same load may succeed in a moment: `-TRYAGAIN` instead of `-ERR`.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Cause::Down | Cause::BreakerOpen | Cause::QueueFull | Cause::TimedOut | Cause::Busy)
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Cause::Down => "the database is down",
+            Cause::BreakerOpen => "the database failed too often just now",
+            Cause::QueueFull => "too many loads wait for the database",
+            Cause::TimedOut => "the database did not answer in time",
+            Cause::Busy => "the database could not serve the query now",
+            Cause::Sql => "the query failed",
+            Cause::Type => "the query does not fit the route",
+            Cause::Size => "the value is larger than max_value_bytes",
+            Cause::Rows => "the query returned more than one row",
+        }
+    }
+}
+
+/// A failed load: what a client may know of it. The rest is in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// Why.
+    pub cause: Cause,
+    /// Postgres's five-character code, where it gave one.
+    pub sqlstate: Option<[u8; 5]>,
+}
+
+impl LoadError {
+    /// The error as a reply's text, without the leading `-`: `TRYAGAIN route 'user:{id}': the database is down`.
+    /// Names the route and the cause; never the SQL, the DSN or a value. One printable line.
+    pub fn line(&self, route: &str) -> String {
+        let prefix = if self.cause.is_passing() { "TRYAGAIN" } else { "ERR" };
+        format!("{prefix} route '{route}': {self}")
+    }
+}
+
+impl From<Cause> for LoadError {
+    fn from(cause: Cause) -> LoadError {
+        LoadError { cause, sqlstate: None }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.words())?;
+        match &self.sqlstate {
+            Some(code) => write!(f, " (SQLSTATE {})", code.escape_ascii()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}

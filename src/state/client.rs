@@ -2,6 +2,7 @@
 //! to it ([`ClientInfo`]), and the list of all ([`Clients`]). No sockets.
 
 use super::stats::Cell64;
+use crate::config::{Config, OutputLimit};
 use crate::protocol::Version;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,7 +35,7 @@ pub enum Kind {
     Pubsub = 2,
 }
 
-/// Words that CLIENT SETNAME and SETINFO set, and the user.
+/// Words that CLIENT SETNAME and SETINFO set.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
     /// CLIENT SETNAME.
@@ -45,17 +46,31 @@ pub struct Labels {
     pub lib_ver: String,
 }
 
+/// The user of every connection, until there are others.
+pub const DEFAULT_USER: &str = "default";
+
+/// Where a connection comes from, and who serves it.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Its address: `ip:port`, or the path of the Unix socket and `:0`.
+    pub addr: String,
+    /// The address it connected to, in the same form.
+    pub laddr: String,
+    /// Its file descriptor.
+    pub fd: i32,
+    /// It came through the Unix socket.
+    pub is_unix: bool,
+    /// Index of its worker.
+    pub worker: usize,
+}
+
 /// What every thread may know of a connection, and do to it.
 #[derive(Debug)]
 pub struct ClientInfo {
     /// Unique in this run; ascending.
     pub id: u64,
-    /// Its address: `ip:port`, or the path of the Unix socket and `:0`.
-    pub addr: String,
-    /// The address it connected to.
-    pub laddr: String,
-    /// Its file descriptor.
-    pub fd: i32,
+    /// Where it comes from.
+    pub origin: Origin,
     /// When it connected, in ms since the epoch.
     pub created_at: i64,
     /// When it last sent something.
@@ -64,12 +79,18 @@ pub struct ClientInfo {
     pub db: AtomicU32,
     /// 2 or 3.
     pub resp: AtomicU8,
-    /// [`crate::commands::Command::id`] + 1 of the last command; 0 before the first.
+    /// The last command's place among all rows of the table, plus 1; 0 before the first.
     pub last_command: AtomicU32,
     /// Bytes received that are not run yet.
     pub query_bytes: AtomicUsize,
+    /// Bytes of the buffer that they lie in.
+    pub query_capacity: AtomicUsize,
     /// Bytes that wait to be sent.
     pub output_bytes: AtomicUsize,
+    /// Pieces in which they lie.
+    pub output_chunks: AtomicUsize,
+    /// Since when `output_bytes` is past the soft limit of its class (ms since the epoch); 0: it is not.
+    pub over_soft_limit_since: AtomicI64,
     /// Bytes received in all.
     pub net_in: Cell64,
     /// Bytes sent in all.
@@ -80,10 +101,14 @@ pub struct ClientInfo {
     pub monitor: AtomicBool,
     /// It waits (for a load, a blocking command).
     pub blocked: AtomicBool,
+    /// It is closed as soon as its replies are sent.
+    pub closing: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// CLIENT CAPA redirect.
+    pub capa_redirect: AtomicBool,
     /// It is to be closed.
     pub killed: AtomicBool,
     /// Names.
@@ -116,14 +141,20 @@ impl ClientInfo {
     /// Sends the connection something that is not a reply (MONITOR, pub/sub, invalidations). More than `limit`
     /// bytes waiting (0: no limit) close it instead.
     pub fn push(&self, message: Bytes, limit: usize) {
-        let len = message.len();
-        let waiting = self.outbox_bytes.fetch_add(len, Ordering::Relaxed) + len;
+        let mut outbox = self.outbox.lock();
+        let waiting = self.outbox_bytes.load(Ordering::Relaxed) + message.len();
         if limit > 0 && waiting + self.output_bytes.load(Ordering::Relaxed) > limit {
+            drop(outbox);
             return self.kill();
         }
-        self.outbox.lock().push(message);
-        self.has_outbox.store(true, Ordering::Release);
-        self.wake();
+        self.outbox_bytes.store(waiting, Ordering::Relaxed);
+        outbox.push(message);
+        // Whoever pushed the first one has woken it.
+        let is_first = !self.has_outbox.swap(true, Ordering::Release);
+        drop(outbox);
+        if is_first {
+            self.wake();
+        }
     }
 
     /// What was pushed since the last call.
@@ -138,9 +169,38 @@ impl ClientInfo {
         std::mem::take(&mut *outbox)
     }
 
+    /// True if it comes from this machine: the loopback interface or the Unix socket.
+    pub fn is_local(&self) -> bool {
+        ["127.", "[::1]:", "/"].iter().any(|start| self.origin.addr.starts_with(start))
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         Kind::Normal
+    }
+
+    /// The class whose `client-output-buffer-limit` holds for it. A monitor is sent what it did not ask for one by
+    /// one, as a subscriber is, so it gets a subscriber's limits: a slow monitor costs itself, not the server.
+    pub fn output_class(&self) -> Kind {
+        if self.monitor.load(Ordering::Relaxed) { Kind::Pubsub } else { self.kind() }
+    }
+
+    /// True if more bytes wait to be sent than `limit` allows: more than the hard limit, or more than the soft
+    /// limit for too long. Notes since when; to be asked after each change of what waits, and now and then.
+    pub fn is_over_limit(&self, limit: OutputLimit, now: i64) -> bool {
+        let waiting = self.output_bytes.load(Ordering::Relaxed) as u64;
+        if limit.hard > 0 && waiting > limit.hard {
+            return true;
+        }
+        if limit.soft == 0 || waiting <= limit.soft {
+            self.over_soft_limit_since.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let since = self.over_soft_limit_since.load(Ordering::Relaxed);
+        if since == 0 {
+            self.over_soft_limit_since.store(now, Ordering::Relaxed);
+        }
+        since != 0 && now - since > i64::from(limit.soft_seconds) * 1000
     }
 }
 
@@ -151,7 +211,7 @@ pub struct Client {
     pub info: Arc<ClientInfo>,
     /// RESP2 or RESP3.
     pub version: Version,
-    /// AUTH succeeded, or no password is set.
+    /// AUTH succeeded, or no password was set when it connected; see [`Client::is_authenticated`].
     pub authenticated: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
@@ -163,6 +223,12 @@ impl Client {
     #[inline]
     pub fn db(&self) -> usize {
         self.db
+    }
+
+    /// True if it may run commands: it has authenticated, or there is no password (any more).
+    #[inline]
+    pub fn is_authenticated(&self, config: &Config) -> bool {
+        self.authenticated || config.requirepass.is_empty()
     }
 
     /// Changes the database.
@@ -191,31 +257,36 @@ pub struct Clients {
     pub output_limit_hits: AtomicU64,
     /// Connections closed because their query buffer was full.
     pub query_limit_hits: AtomicU64,
+    /// Attempts to authenticate that failed.
+    pub auth_failures: AtomicU64,
 }
 
 impl Clients {
     /// Registers a connection.
-    pub fn connect(&self, addr: String, laddr: String, fd: i32, authenticated: bool, now: i64) -> Client {
+    pub fn connect(&self, origin: Origin, authenticated: bool, now: i64) -> Client {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let info = Arc::new(ClientInfo {
             id,
-            addr,
-            laddr,
-            fd,
+            origin,
             created_at: now,
             active_at: AtomicI64::new(now),
             db: AtomicU32::new(0),
             resp: AtomicU8::new(2),
             last_command: AtomicU32::new(0),
             query_bytes: AtomicUsize::new(0),
+            query_capacity: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            output_chunks: AtomicUsize::new(0),
+            over_soft_limit_since: AtomicI64::new(0),
             net_in: Cell64::default(),
             net_out: Cell64::default(),
             commands: Cell64::default(),
             monitor: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            capa_redirect: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             labels: Mutex::default(),
             has_outbox: AtomicBool::new(false),
@@ -252,8 +323,50 @@ impl Clients {
         self.list.lock().values().cloned().collect()
     }
 
+    /// Forgets the counts, as CONFIG RESETSTAT does.
+    pub fn reset_counts(&self) {
+        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Calls `f` for every connection, without holding the list.
     pub fn each(&self, f: impl FnMut(&Arc<ClientInfo>)) {
         self.all().iter().for_each(f);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soft_limits_need_time_and_hard_limits_do_not() {
+        let client = Clients::default().connect(Origin::default(), true, 0);
+        let limit = OutputLimit { hard: 1000, soft: 100, soft_seconds: 2 };
+        let over = |bytes, now| {
+            client.info.output_bytes.store(bytes, Ordering::Relaxed);
+            client.info.is_over_limit(limit, now)
+        };
+        assert!(!over(1000, 10_000) && over(1001, 10_000));
+        assert!(!over(101, 12_000) && over(101, 12_001));
+        // Once below, the time starts anew.
+        assert!(!over(100, 12_002) && !over(101, 12_003) && !over(1000, 14_003) && over(101, 14_004));
+        let none = OutputLimit::default();
+        client.info.output_bytes.store(usize::MAX, Ordering::Relaxed);
+        assert!(!client.info.is_over_limit(none, i64::MAX));
+    }
+
+    #[test]
+    fn what_is_pushed_is_bounded() {
+        let clients = Clients::default();
+        let client = clients.connect(Origin::default(), true, 0);
+        client.info.push(Bytes::from_static(b"12345"), 10);
+        client.info.push(Bytes::from_static(b"12345"), 10);
+        assert!(!client.info.killed.load(Ordering::Relaxed));
+        assert_eq!(client.info.take_outbox().len(), 2);
+        client.info.output_bytes.store(10, Ordering::Relaxed);
+        client.info.push(Bytes::from_static(b"1"), 10);
+        assert!(client.info.killed.load(Ordering::Relaxed));
     }
 }

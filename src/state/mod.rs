@@ -2,17 +2,49 @@
 //! counters. No sockets, no locks held over a command.
 
 mod client;
+mod errors;
+mod latency;
+mod memory;
+mod monitor;
+mod pause;
+mod rates;
+mod slowlog;
 mod stats;
 
-pub use client::{Client, ClientInfo, Clients, Kind, ReplyMode};
-pub use stats::{Cell64, CommandStats, Histogram, WorkerStats};
+pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
+pub use errors::ErrorKinds;
+pub use latency::{LatencyMonitor, Spike, Spikes};
+pub use memory::MemoryReport;
+pub use monitor::Monitors;
+pub use pause::Pause;
+pub use rates::Rates;
+pub use slowlog::{SlowCommand, Slowlog, shorten};
+pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
 use crate::config::ConfigHandle;
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// What became of loads.
+#[derive(Debug, Default)]
+pub struct Fills {
+    /// Commands that waited for a load which another had started.
+    pub joined: AtomicU64,
+    /// Values stored.
+    pub stored: AtomicU64,
+    /// Values answered but not stored, because the key changed during the load.
+    pub voided: AtomicU64,
+    /// Values answered but not stored, because they would not fit in `maxmemory`.
+    pub unkept: AtomicU64,
+    /// Loads that found nothing.
+    pub absent: AtomicU64,
+}
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -22,6 +54,8 @@ pub struct State {
     pub config: ConfigHandle,
     /// Where missing keys come from.
     pub sources: Sources,
+    /// What became of loads.
+    pub fills: Fills,
     /// The connections.
     pub clients: Clients,
     /// Counters, one set per worker.
@@ -32,46 +66,83 @@ pub struct State {
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
     pub run_id: String,
+    /// The same for this history of the data (INFO's `master_replid`).
+    pub replication_id: Mutex<String>,
+    /// SLOWLOG.
+    pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: LatencyMonitor,
+    /// What happened a second: commands, bytes received, bytes sent.
+    pub rates: Rates<3>,
+    /// Bytes in use before there were keys; 0 before the first [`State::tick`].
+    startup_memory: AtomicU64,
+    /// The most memory that was seen in use, and when (ms since the epoch).
+    peak_memory: Mutex<(u64, i64)>,
+    /// Set once connections are accepted.
+    pub listening: AtomicBool,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
+    stopped: Notify,
     /// Connections in MONITOR mode.
-    pub monitors: AtomicUsize,
+    pub monitors: Monitors,
+    /// What the server listens on, as INFO's `listener0` and so on tell it.
+    pub listeners: Mutex<Vec<String>>,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
-    /// CLIENT PAUSE: until when (ms since the epoch), and whether only writes wait.
-    pub paused_until: AtomicI64,
-    /// See `paused_until`.
-    pub pause_writes_only: AtomicBool,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    // Without the system's randomness the time has to do.
+    if getrandom::fill(bytes).is_err() {
+        bytes.iter_mut().zip(crate::clock::monotonic_ns().to_le_bytes()).for_each(|(b, t)| *b = t);
+    }
+}
+
+/// 40 hexadecimal digits.
+fn random_id() -> String {
+    let mut id = [0u8; 20];
+    fill_random(&mut id);
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl State {
-    /// A server without connections.
-    pub fn new(config: ConfigHandle, sources: Sources, workers: usize, config_file: Option<PathBuf>, now: i64) -> Self {
-        let seed = |bytes: &mut [u8]| {
-            // Without the system's randomness the time has to do.
-            if getrandom::fill(bytes).is_err() {
-                bytes.iter_mut().zip(crate::clock::monotonic_ns().to_le_bytes()).for_each(|(b, t)| *b = t);
-            }
-        };
+    /// A server without connections, for a command table of so many rows.
+    pub fn new(
+        config: ConfigHandle,
+        sources: Sources,
+        workers: usize,
+        command_rows: usize,
+        config_file: Option<PathBuf>,
+        now: i64,
+    ) -> Self {
         let mut hash_seed = [0u8; 8];
-        seed(&mut hash_seed);
-        let mut run_id = [0u8; 20];
-        seed(&mut run_id);
+        fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
             sources,
+            fills: Fills::default(),
             clients: Clients::default(),
-            workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
             started_at: now,
-            run_id: run_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            run_id: random_id(),
+            replication_id: Mutex::new(random_id()),
+            slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
+            rates: Rates::default(),
+            startup_memory: AtomicU64::new(0),
+            peak_memory: Mutex::new((0, now)),
+            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            monitors: AtomicUsize::new(0),
+            stopped: Notify::new(),
+            monitors: Monitors::default(),
+            listeners: Mutex::default(),
             active_expire: AtomicBool::new(true),
-            paused_until: AtomicI64::new(0),
-            pause_writes_only: AtomicBool::new(false),
+            pause: Pause::default(),
         }
     }
 
@@ -80,9 +151,100 @@ impl State {
         self.workers.iter().map(|worker| counter(worker).get()).sum()
     }
 
-    /// Asks the server to stop: connections are closed once their current command is done.
+    /// Forgets a connection that has ended.
+    pub fn disconnect(&self, client: &ClientInfo) {
+        self.monitors.remove(client);
+        self.clients.disconnect(client.id);
+    }
+
+    /// Ends CLIENT PAUSE; the connections that wait go on.
+    pub fn unpause(&self) {
+        self.pause.end();
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Takes the samples that INFO's rates and peaks rest on; to be called every 100 ms.
+    pub fn tick(&self, now: i64) {
+        let counts = [self.sum(|w| &w.processed), self.sum(|w| &w.net_in), self.sum(|w| &w.net_out)];
+        self.rates.sample(now, counts);
+        let used = crate::alloc::used();
+        if self.startup_memory.load(Ordering::Relaxed) == 0 {
+            self.startup_memory.store(used, Ordering::Relaxed);
+        }
+        self.note_memory(used, now);
+    }
+
+    /// Bytes in use before there were keys.
+    pub fn startup_memory(&self) -> u64 {
+        self.startup_memory.load(Ordering::Relaxed)
+    }
+
+    /// The most memory that was seen in use, `used` at `now` included, and when (ms since the epoch).
+    pub fn note_memory(&self, used: u64, now: i64) -> (u64, i64) {
+        let mut peak = self.peak_memory.lock();
+        if used > peak.0 {
+            *peak = (used, now);
+        }
+        *peak
+    }
+
+    /// Notes how long something took, if that is a latency spike: `latency-monitor-threshold` or longer.
+    pub fn note_latency(&self, event: &'static str, ns: u64, now: i64) {
+        let threshold = self.config.load().latency_monitor_threshold;
+        let ms = ns / 1_000_000;
+        if threshold > 0 && ms >= threshold {
+            self.latency.add(event, now / 1000, ms);
+        }
+    }
+
+    /// How often a command took how long, by bucket of a [`Histogram`], over all workers; `id` as in
+    /// [`crate::commands::Command::id`]. Empty if it never ran.
+    pub fn latency_counts(&self, id: usize) -> Vec<u64> {
+        let mut sum: Vec<u64> = Vec::new();
+        for histogram in self.workers.iter().filter_map(|worker| worker.commands[id].latency()) {
+            let counts = histogram.counts();
+            match sum.is_empty() {
+                true => sum = counts.collect(),
+                false => sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
+            }
+        }
+        if sum.iter().all(|count| *count == 0) { Vec::new() } else { sum }
+    }
+
+    /// Error replies by their first word.
+    pub fn errors(&self) -> BTreeMap<Vec<u8>, u64> {
+        let mut sum = BTreeMap::new();
+        self.workers.iter().for_each(|worker| worker.error_kinds.add_to(&mut sum));
+        sum
+    }
+
+    /// Begins another history of the data.
+    pub fn change_replication_id(&self) {
+        *self.replication_id.lock() = random_id();
+    }
+
+    /// Forgets what was counted, as CONFIG RESETSTAT does.
+    pub fn reset_stats(&self, now: i64) {
+        self.workers.iter().for_each(|worker| worker.reset());
+        self.keyspace.reset_counts();
+        self.clients.reset_counts();
+        crate::alloc::reset_peak();
+        *self.peak_memory.lock() = (crate::alloc::used(), now);
+    }
+
+    /// Asks the server to stop: no connection is accepted any more, and each is closed once its current command is
+    /// done and its replies are sent.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.clients.each(|client| client.kill());
+        self.stopping.store(true, Ordering::Release);
+        self.stopped.notify_waiters();
+        self.clients.each(|client| client.wake());
+    }
+
+    /// Waits for [`State::stop`].
+    pub async fn stopped(&self) {
+        let notified = self.stopped.notified();
+        if !self.stopping.load(Ordering::Acquire) {
+            notified.await;
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Counters that cost the hot path no shared cache line: each worker writes its own, a reader sums them.
 
-use crate::commands::registry;
+use super::errors::ErrorKinds;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -131,7 +131,7 @@ impl CommandStats {
 /// Counters of one worker; it alone writes them.
 #[derive(Debug)]
 pub struct WorkerStats {
-    /// By [`crate::commands::Command::id`].
+    /// By the command's place among all rows of the table.
     pub commands: Box<[CommandStats]>,
     /// Commands that were run, over all.
     pub processed: Cell64,
@@ -145,18 +145,32 @@ pub struct WorkerStats {
     pub writes: Cell64,
     /// Error replies.
     pub errors: Cell64,
+    /// The same by their first word.
+    pub error_kinds: ErrorKinds,
 }
 
-impl Default for WorkerStats {
-    fn default() -> Self {
+impl WorkerStats {
+    /// Starts anew.
+    pub fn reset(&self) {
+        self.commands.iter().for_each(CommandStats::reset);
+        let cells = [&self.processed, &self.net_in, &self.net_out, &self.reads, &self.writes, &self.errors];
+        cells.into_iter().for_each(Cell64::reset);
+        self.error_kinds.reset();
+    }
+}
+
+impl WorkerStats {
+    /// Counters for so many rows of the command table.
+    pub fn new(rows: usize) -> Self {
         Self {
-            commands: (0..registry().rows()).map(|_| CommandStats::default()).collect(),
+            commands: (0..rows).map(|_| CommandStats::default()).collect(),
             processed: Cell64::default(),
             net_in: Cell64::default(),
             net_out: Cell64::default(),
             reads: Cell64::default(),
             writes: Cell64::default(),
             errors: Cell64::default(),
+            error_kinds: ErrorKinds::default(),
         }
     }
 }

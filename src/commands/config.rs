@@ -1,0 +1,115 @@
+//! CONFIG: looking at the directives and changing them while the server runs. What a value means is `config`'s.
+
+use super::{Args, Ctx, Flags, Outcome, Run, SYNTAX_ERROR, Spec, fail, help};
+use crate::config::directives::{Effect, find};
+use crate::config::{SetError, io_text};
+use crate::protocol::Reply;
+
+const ROW: Spec = Spec {
+    arity: 2,
+    flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
+    group: "server",
+    since: "2.0.0",
+    ..Spec::BASE
+};
+
+const EVERY_NODE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+
+pub(super) const COMMANDS: &[Spec] = &[
+    Spec {
+        name: "config",
+        arity: -2,
+        flags: Flags::NONE,
+        complexity: "Depends on subcommand.",
+        summary: "Reads and changes the configuration.",
+        run: Run::Container,
+        ..ROW
+    },
+    Spec {
+        name: "config|get",
+        arity: -3,
+        syntax: "parameter [parameter ...]",
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        summary: "Returns the values of the directives that match a pattern.",
+        run: Run::Server(get),
+        ..ROW
+    },
+    help::row("config|help", "5.0.0"),
+    Spec {
+        name: "config|resetstat",
+        tips: EVERY_NODE,
+        summary: "Sets the counters that INFO shows back to zero.",
+        run: Run::Server(resetstat),
+        ..ROW
+    },
+    Spec {
+        name: "config|rewrite",
+        tips: EVERY_NODE,
+        since: "2.8.0",
+        summary: "Writes the values in force to the configuration file.",
+        run: Run::Server(rewrite),
+        ..ROW
+    },
+    Spec {
+        name: "config|set",
+        arity: -4,
+        tips: EVERY_NODE,
+        syntax: "parameter value [parameter value ...]",
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        summary: "Changes directives, all of those given or none.",
+        run: Run::Server(set),
+        ..ROW
+    },
+];
+
+fn get(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let patterns: Vec<&[u8]> = args.from(2).collect();
+    let found = ctx.state.config.load().get(&patterns);
+    reply.map(found.len());
+    for (name, value) in &found {
+        reply.text(name);
+        reply.text(value);
+    }
+    Outcome::Done
+}
+
+fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if !args.len().is_multiple_of(2) {
+        return fail(reply, SYNTAX_ERROR);
+    }
+    let pairs: Vec<(&[u8], &[u8])> = (2..args.len()).step_by(2).map(|at| (args.at(at), args.at(at + 1))).collect();
+    let local = ctx.client.info.is_local();
+    let mut changed = Vec::new();
+    let updated = ctx.state.config.update(|before| {
+        let after = before.set(&pairs, local)?;
+        changed = before.changed(&after);
+        Ok::<_, SetError>(after)
+    });
+    if let Err(error) = updated {
+        return fail(reply, &format!("ERR {error}"));
+    }
+    for name in changed {
+        if find(name.as_bytes()).is_some_and(|found| found.directive.effect == Effect::Accepted) {
+            tracing::warn!("CONFIG SET {name}: accepted, but without effect in Cenote");
+        }
+    }
+    reply.ok();
+    Outcome::Done
+}
+
+fn resetstat(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    ctx.state.reset_stats(ctx.now);
+    reply.ok();
+    Outcome::Done
+}
+
+fn rewrite(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let Some(path) = &ctx.state.config_file else {
+        return fail(reply, "ERR The server is running without a config file");
+    };
+    match ctx.state.config.load().rewrite_file(path) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(&format!("ERR Rewriting config file: {}", io_text(&error))),
+    }
+    Outcome::Done
+}

@@ -1,0 +1,60 @@
+//! What is looked at once a second: connections that are idle for too long, or have too much unsent for too long.
+//! It must not know sockets.
+
+use crate::clock;
+use crate::config::Config;
+use crate::state::{ClientInfo, Kind, State};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks once a second, for ever.
+pub(super) async fn run(state: Arc<State>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        look(&state, &state.config.load(), clock::now_ms());
+    }
+}
+
+fn look(state: &State, config: &Config, now: i64) {
+    state.clients.each(|client| {
+        if is_idle_for_too_long(client, config.timeout, now) {
+            tracing::debug!(client = client.id, "closed: idle for longer than timeout");
+            client.kill();
+        } else if client.is_over_limit(config.output_limits[client.output_class() as usize], now) {
+            state.clients.output_limit_hits.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(client = client.id, "closed: more unsent replies than client-output-buffer-limit");
+            client.kill();
+        }
+    });
+}
+
+/// `timeout` (seconds; 0: never). Who only listens, or waits for the server, is not idle.
+fn is_idle_for_too_long(client: &ClientInfo, timeout: u32, now: i64) -> bool {
+    let listens = client.monitor.load(Ordering::Relaxed) || client.kind() == Kind::Pubsub;
+    let idle_ms = now - client.active_at.load(Ordering::Relaxed);
+    timeout > 0 && idle_ms > i64::from(timeout) * 1000 && !listens && !client.blocked.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Clients, Origin};
+
+    #[test]
+    fn only_the_idle_are_closed() {
+        let info = Clients::default().connect(Origin::default(), true, 1_000).info;
+        assert!(!is_idle_for_too_long(&info, 0, i64::MAX));
+        assert!(!is_idle_for_too_long(&info, 2, 3_000) && is_idle_for_too_long(&info, 2, 3_001));
+        info.blocked.store(true, Ordering::Relaxed);
+        assert!(!is_idle_for_too_long(&info, 2, 3_001));
+        info.blocked.store(false, Ordering::Relaxed);
+        info.monitor.store(true, Ordering::Relaxed);
+        assert!(!is_idle_for_too_long(&info, 2, 3_001));
+    }
+}

@@ -1,0 +1,357 @@
+//! Loads from a real Postgres: values, parameters, errors, deadlines, and what happens when the server goes away.
+
+use super::testdb::{Server, load, server, value};
+use super::{Cause, LoadError, Loaded, Sources};
+use std::sync::Arc;
+
+fn route(key: &str, query: &str, more: &str) -> String {
+    format!("[[route]]\nkey = '{key}'\nquery = '''{query}'''\nttl = '1h'\n{more}\n")
+}
+
+async fn cause(sources: &Sources, key: &str) -> Cause {
+    load(sources, key).await.expect_err(key).cause
+}
+
+#[tokio::test]
+async fn loads_rows_as_json_and_string() {
+    let server = server();
+    server.sql("CREATE TABLE users (id int PRIMARY KEY, name text, email text, photo bytea)");
+    server.sql("INSERT INTO users VALUES (7, 'Ada', 'a@x', '\\x00ff'), (8, 'Bob', NULL, NULL)");
+    let routes = [
+        route("user:{id}", "SELECT id, name, email FROM users WHERE id = {id}; -- one", ""),
+        route("mail:{id}", "SELECT email FROM users WHERE id = {id}", "as = 'string'"),
+        route("photo:{id}", "SELECT photo FROM users WHERE id = {id}", "as = 'string'"),
+        route(
+            "named:{n}:{id}",
+            "SELECT id FROM users WHERE id = {id} AND (name = {n} OR {n} = 'any')",
+            "as = 'string'",
+        ),
+        route("all", "SELECT count(*) FROM users", "as = 'string'"),
+    ];
+    let sources = server.sources(&routes.concat());
+    assert_eq!(value(&sources, "user:7").await.unwrap(), r#"{"id":7,"name":"Ada","email":"a@x"}"#);
+    assert_eq!(value(&sources, "user:8").await.unwrap(), r#"{"id":8,"name":"Bob","email":null}"#);
+    assert_eq!(value(&sources, "user:9").await, None);
+    assert_eq!(value(&sources, "mail:7").await.unwrap(), "a@x");
+    assert_eq!(value(&sources, "mail:8").await, None, "NULL has no form as a string");
+    assert_eq!(load(&sources, "photo:7").await, Ok(Loaded::Value(vec![0, 255].into())));
+    assert_eq!(value(&sources, "named:Ada:7").await.unwrap(), "7");
+    assert_eq!(value(&sources, "named:any:8").await.unwrap(), "8");
+    assert_eq!(value(&sources, "named:Ada:8").await, None);
+    assert_eq!(value(&sources, "all").await.unwrap(), "2");
+    let queries = sources.snapshots()[0].queries;
+    for odd in ["user:abc", "user:007", "user:+7", "user: 7", "user:99999999999", "user:7\u{0}"] {
+        assert_eq!(value(&sources, odd).await, None, "{odd}");
+    }
+    let after = &sources.snapshots()[0];
+    assert_eq!((after.queries, after.unparsable), (queries, 6), "no query for what cannot be a row");
+    assert_eq!((after.pool.connects, after.pool.size, after.pool.idle), (1, 1, 1));
+    assert_eq!(after.query_time.count(), queries);
+}
+
+/// Every type in JSON; `column` is an SQL expression.
+async fn shown(column: &str) -> String {
+    let routes = [
+        route("json:{k}", &format!("SELECT {column} AS v, {{k}}::text AS k"), ""),
+        route("text:{k}", &format!("SELECT {column} AS v WHERE {{k}}::text <> ''"), "as = 'string'"),
+    ];
+    let sources = server().sources(&routes.concat());
+    let json = value(&sources, "json:x").await.unwrap();
+    let text = load(&sources, "text:x").await.unwrap();
+    let json = json.strip_prefix("{\"v\":").and_then(|rest| rest.strip_suffix(",\"k\":\"x\"}")).unwrap().to_owned();
+    let Loaded::Value(text) = text else { return json };
+    // A string is its JSON form without the quotes, but for bytea.
+    if let Ok(plain) = serde_json::from_str::<String>(&json)
+        && !column.contains("bytea")
+    {
+        assert_eq!(plain.as_bytes(), text, "{column}");
+    }
+    json
+}
+
+#[tokio::test]
+async fn every_type_has_its_text() {
+    let server = server();
+    server.sql("CREATE TYPE mood AS ENUM ('sad', 'so \"so\"'); CREATE DOMAIN even AS int CHECK (value % 2 = 0)");
+    server.sql("CREATE TYPE pair AS (a int, b text); CREATE DOMAIN moods AS mood[]; CREATE DOMAIN place AS point");
+    for (column, json) in [
+        ("true", "true"),
+        ("7::int2", "7"),
+        ("'-9223372036854775808'::int8", "-9223372036854775808"),
+        ("4294967295::oid", "4294967295"),
+        ("1.5::float4", "1.5"),
+        ("1e20::float8", "1e+20"),
+        ("'NaN'::float8", "\"NaN\""),
+        ("12345678901234567890.1200::numeric", "12345678901234567890.1200"),
+        ("'Infinity'::numeric", "\"Infinity\""),
+        ("'a\"\\b'", r#""a\"\\b""#),
+        ("'x '::char(3)", "\"x  \""),
+        ("'n'::name", "\"n\""),
+        ("'c'::\"char\"", "\"c\""),
+        ("NULL::text", "null"),
+        ("NULL", "null"),
+        ("'{\"a\": [1, 2]}'::json", "{\"a\": [1, 2]}"),
+        ("'{\"a\":[1,2]}'::jsonb", "{\"a\": [1, 2]}"),
+        ("'\\x00ff10'::bytea", "\"AP8Q\""),
+        ("'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid", "\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\""),
+        ("'2026-11-24 04:15:00.5+01'::timestamptz", "\"2026-11-24T03:15:00.5Z\""),
+        ("'2026-11-24 04:15:00'::timestamp", "\"2026-11-24T04:15:00\""),
+        ("'infinity'::timestamptz", "\"infinity\""),
+        ("'0044-03-15 BC'::date", "\"0044-03-15 BC\""),
+        ("'24:00'::time", "\"24:00:00\""),
+        ("'04:05:06.789-08:30'::timetz", "\"04:05:06.789-08:30\""),
+        ("'1 year 2 mons -3 days 04:05:06.7'::interval", "\"P1Y2M-3DT4H5M6.7S\""),
+        ("'10.1.0.0/16'::cidr", "\"10.1.0.0/16\""),
+        ("'10.1.0.1'::inet", "\"10.1.0.1\""),
+        ("'2001:db8::1/64'::inet", "\"2001:db8::1/64\""),
+        ("'08:00:2b:01:02:03'::macaddr", "\"08:00:2b:01:02:03\""),
+        ("'so \"so\"'::mood", r#""so \"so\"""#),
+        ("4::even", "4"),
+        ("ARRAY[1,NULL,3]", "[1,null,3]"),
+        ("ARRAY[['a','b'],['c','\"']]", r#"[["a","b"],["c","\""]]"#),
+        ("'{}'::timestamptz[]", "[]"),
+        ("ARRAY['sad']::mood[]", "[\"sad\"]"),
+        ("ARRAY['sad']::moods", "[\"sad\"]"),
+        // Without a form of their own: what ::text shows.
+        ("'(1,2)'::point", "\"(1,2)\""),
+        ("'(1,2)'::place", "\"(1,2)\""),
+        ("ARRAY['(1,2)']::point[]", "[\"(1,2)\"]"),
+        ("'[1,5)'::int4range", "\"[1,5)\""),
+        ("ROW(1,'x y')::pair", r#""(1,\"x y\")""#),
+        ("ARRAY[ROW(1,'x')::pair]", "[\"(1,x)\"]"),
+        ("ROW(1,NULL)", "\"(1,)\""),
+        ("B'101'", "\"101\""),
+        ("'a & b'::tsquery", "\"'a' & 'b'\""),
+        ("'<a/>'::xml", "\"<a/>\""),
+        ("'1 2'::int2vector", "[1,2]"),
+        ("'pg_class'::regclass", "\"pg_class\""),
+    ] {
+        assert_eq!(shown(column).await, json, "{column}");
+    }
+}
+
+/// Numbers, dates and intervals must read as Postgres itself writes them.
+#[tokio::test]
+async fn texts_agree_with_postgres_on_many_values() {
+    let server = server();
+    let list = "SELECT json_agg(format('%s', v)) FROM";
+    for (kind, values) in [
+        ("float8", "(SELECT (random() - 0.5) * 10 ^ (i % 40 - 20) AS v FROM generate_series(1, 500) i) t"),
+        ("float4", "(SELECT ((random() - 0.5) * 10 ^ (i % 40 - 20))::float4 AS v FROM generate_series(1, 500) i) t"),
+        (
+            "numeric",
+            "(SELECT round((random() * 10 ^ (i % 30 - 15))::numeric, i % 12) AS v FROM generate_series(1, 500) i) t",
+        ),
+        ("date", "(SELECT '0001-01-01'::date + i * 7919 AS v FROM generate_series(-90, 500) i) t"),
+        (
+            "interval",
+            "(SELECT make_interval(0, i % 31 - 15, 0, i % 7 - 3, 0, 0, (random() - 0.5) * 10 ^ (i % 6)) AS v \
+                      FROM generate_series(1, 500) i) t",
+        ),
+        (
+            "inet",
+            "(SELECT set_masklen('::'::inet + (random() * 1e18)::int8, i % 129) AS v FROM generate_series(1, 200) i) t",
+        ),
+    ] {
+        server.sql(&format!("CREATE TABLE many_{kind} AS SELECT row_number() OVER () AS n, v FROM {values}"));
+        let expected =
+            server.sql(&format!("SET intervalstyle = 'iso_8601'; {list} (SELECT * FROM many_{kind} ORDER BY n) o"));
+        let expected: Vec<String> = serde_json::from_str(&expected).unwrap();
+        let query = format!("SELECT array_agg(v ORDER BY n) AS v FROM many_{kind} WHERE {{k}} = 'x'");
+        let sources = server.sources(&route(&format!("{kind}:{{k}}"), &query, ""));
+        let text = value(&sources, &format!("{kind}:x")).await.unwrap();
+        let items = text.trim_start_matches("{\"v\":[").trim_end_matches("]}");
+        let items: Vec<&str> = items.split(',').map(|item| item.trim_matches('"')).collect();
+        assert_eq!(items.len(), expected.len());
+        for (item, expected) in items.into_iter().zip(&expected) {
+            // Of a float there are several texts; the layout must be the same, and the value.
+            let same = match kind {
+                "float8" => item.parse::<f64>() == expected.parse() && item.contains('e') == expected.contains('e'),
+                "float4" => item.parse::<f32>() == expected.parse() && item.contains('e') == expected.contains('e'),
+                _ => item == expected,
+            };
+            assert!(same, "{kind} {item} {expected}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn parameters_take_one_text_for_one_value() {
+    let server = server();
+    server.sql("CREATE TYPE hue AS ENUM ('red'); CREATE DOMAIN age AS int CHECK (value >= 0)");
+    for (ty, right, wrong) in [
+        ("int8", vec!["7", "-7"], vec!["07", "x", "9223372036854775808"]),
+        ("uuid", vec!["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"], vec!["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]),
+        ("bool", vec!["true"], vec!["t"]),
+        ("date", vec!["2026-11-24"], vec!["2026-11-31", "today"]),
+        ("numeric", vec!["1.5"], vec!["1.50"]),
+        ("text", vec!["x", " "], vec![]),
+        ("hue", vec!["red"], vec!["blue", "RED"]),
+        ("age", vec!["7"], vec!["-1", "07", "x"]),
+        ("inet", vec!["10.0.0.1", "10.0.0.0/8"], vec!["10.0.0.1/32", "10", "x"]),
+        ("float8", vec!["1.5", "0", "1e+20"], vec!["1.50", "-0", "1e20", "x"]),
+        ("bytea", vec!["\\x00ff"], vec!["\\x00FF", "abc"]),
+        ("macaddr", vec!["0800.2b01"], vec![]),
+        ("timestamp", vec!["infinity"], vec!["yesterday", "2026-11-24"]),
+    ] {
+        let key = format!("{ty}:{{v:*}}");
+        let sources = server.sources(&route(&key, &format!("SELECT 1 AS one WHERE {{v}}::{ty} IS NOT NULL"), ""));
+        for text in wrong {
+            assert_eq!(value(&sources, &format!("{ty}:{text}")).await, None, "{ty} {text}");
+        }
+        if ty != "macaddr" {
+            for text in right {
+                assert!(value(&sources, &format!("{ty}:{text}")).await.is_some(), "{ty} {text}");
+            }
+        }
+    }
+    let sources = server.sources(&route("span:{v}", "SELECT 1 AS one WHERE {v}::interval > '0'", ""));
+    assert_eq!(cause(&sources, "span:PT1H").await, Cause::Type);
+}
+
+#[tokio::test]
+async fn errors_have_their_cause_and_leave_the_connection_usable() {
+    let routes = [
+        route("many:{n}", "SELECT generate_series(1, {n}) AS n", ""),
+        route("big:{n}", "SELECT repeat('x', {n}) AS x", "max_value_bytes = 100"),
+        route("none:{n}", "SELECT * FROM not_there WHERE n = {n}", ""),
+        route("zero:{n}", "SELECT 1 / {n}::int AS n", ""),
+        route("twice:{n}", "SELECT 1 AS a, 2 AS a, {n}::int AS n", ""),
+        route("two:{n}", "SELECT 1, {n}::int", "as = 'string'"),
+        route(
+            "write:{n}",
+            "WITH d AS (DELETE FROM pg_class WHERE relname = {n} RETURNING 1) SELECT count(*) FROM d",
+            "",
+        ),
+    ];
+    let sources = server().sources_with("pool = { max = 1 }", &routes.concat());
+    assert_eq!(cause(&sources, "many:2").await, Cause::Rows);
+    assert_eq!(value(&sources, "many:1").await.unwrap(), "{\"n\":1}");
+    assert_eq!(value(&sources, "many:0").await, None);
+    assert_eq!(cause(&sources, "big:101").await, Cause::Size);
+    assert_eq!(value(&sources, "big:92").await.unwrap().len(), 100);
+    assert_eq!(cause(&sources, "big:93").await, Cause::Size);
+    assert_eq!(load(&sources, "none:1").await, Err(LoadError { cause: Cause::Sql, sqlstate: Some(*b"42P01") }));
+    assert_eq!(load(&sources, "zero:0").await, Err(LoadError { cause: Cause::Sql, sqlstate: Some(*b"22012") }));
+    assert_eq!(load(&sources, "write:x").await, Err(LoadError { cause: Cause::Sql, sqlstate: Some(*b"25006") }));
+    assert_eq!(cause(&sources, "twice:1").await, Cause::Type);
+    assert_eq!(cause(&sources, "two:1").await, Cause::Type);
+    assert_eq!(sources.snapshots()[0].pool.connects, 1);
+    // Rows without end: given up after some, and the query is cancelled.
+    assert_eq!(cause(&sources, "many:2000000000").await, Cause::Rows);
+    assert_eq!(value(&sources, "many:1").await.unwrap(), "{\"n\":1}");
+    // A row far beyond the limit is not even read.
+    assert_eq!(cause(&sources, "big:2000000").await, Cause::Size);
+    assert_eq!(value(&sources, "many:1").await.unwrap(), "{\"n\":1}");
+    let error = load(&sources, "zero:0").await.unwrap_err();
+    assert_eq!(error.line("zero:{n}"), "ERR route 'zero:{n}': the query failed (SQLSTATE 22012)");
+}
+
+#[tokio::test]
+async fn a_schema_change_is_prepared_again() {
+    let server = server();
+    server.sql("CREATE TABLE shifting (id int, a text); INSERT INTO shifting VALUES (1, 'x')");
+    let sources = server.sources(&route("s:{id}", "SELECT * FROM shifting WHERE id = {id}", ""));
+    assert_eq!(value(&sources, "s:1").await.unwrap(), r#"{"id":1,"a":"x"}"#);
+    server.sql("ALTER TABLE shifting ADD COLUMN b int DEFAULT 2");
+    assert_eq!(value(&sources, "s:1").await.unwrap(), r#"{"id":1,"a":"x","b":2}"#);
+    let counters = &sources.snapshots()[0];
+    assert_eq!((counters.retries, counters.pool.connects), (1, 1));
+}
+
+#[tokio::test]
+async fn a_deadline_cancels_the_query_and_frees_the_slot() {
+    let server = server();
+    let routes = [
+        route("sleep:{s}", "SELECT pg_sleep({s}) IS NULL AS slept", "load_timeout = '100ms'"),
+        route("one:{n}", "SELECT {n}::int AS n", ""),
+    ];
+    let sources = server.sources_with("pool = { max = 1, min = 0 }", &routes.concat());
+    let error = load(&sources, "sleep:60").await.unwrap_err();
+    assert_eq!(error, Cause::TimedOut.into());
+    assert!(error.line("sleep:{s}").starts_with("TRYAGAIN route 'sleep:{s}': "));
+    // Waits until the cancelled connection has given up its slot.
+    assert_eq!(value(&sources, "one:1").await.unwrap(), "{\"n\":1}");
+    let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' \
+                    AND pid <> pg_backend_pid()";
+    assert_eq!(server.sql(sleepers), "0");
+}
+
+#[tokio::test]
+async fn sessions_are_read_only_and_named() {
+    let query = "SELECT current_setting('application_name') AS a, current_setting('transaction_read_only') AS r, \
+                 current_setting('statement_timeout') AS t, {x}::text AS x";
+    let sources = server().sources(&route("me:{x}", query, "load_timeout = '3s'"));
+    assert_eq!(value(&sources, "me:x").await.unwrap(), r#"{"a":"cenote","r":"on","t":"3s","x":"x"}"#);
+}
+
+#[tokio::test]
+async fn terminated_sessions_go_unnoticed_by_clients() {
+    let server = server();
+    let fields = "pool = { max = 4, min = 2 }";
+    let sources = server.sources_with(fields, &route("t:{n}", "SELECT {n}::int AS terminated", ""));
+    sources.warm().await;
+    assert_eq!(sources.snapshots()[0].pool.idle, 2);
+    server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'cenote'");
+    for _ in 0..3 {
+        assert_eq!(value(&sources, "t:5").await.unwrap(), "{\"terminated\":5}");
+    }
+}
+
+#[tokio::test]
+async fn many_at_once_share_few_connections_across_threads() {
+    let server = server();
+    let fields = "pool = { max = 3, min = 0 }";
+    let sources = Arc::new(server.sources_with(fields, &route("c:{n}", "SELECT {n}::int8 AS n", "as = 'string'")));
+    let threads: Vec<_> = (0..3)
+        .map(|thread| {
+            let sources = Arc::clone(&sources);
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let loads: Vec<_> = (0..100)
+                        .map(|n| {
+                            let (sources, key) = (Arc::clone(&sources), format!("c:{}", thread * 1000 + n));
+                            tokio::spawn(async move { (value(&sources, &key).await, key) })
+                        })
+                        .collect();
+                    for load in loads {
+                        let (value, key) = load.await.unwrap();
+                        assert_eq!(format!("c:{}", value.unwrap()), key);
+                    }
+                });
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    // The threads are gone and their runtimes with them: their connections too.
+    let counters = &sources.snapshots()[0];
+    assert_eq!(counters.rows, 300);
+    assert!(counters.pool.size <= 3, "{counters:?}");
+    assert_eq!(value(&sources, "c:1").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn a_stopped_server_is_an_error_at_once_and_recovers_by_itself() {
+    let server = Server::start();
+    let sources = server.sources(&route("r:{n}", "SELECT {n}::int AS n", ""));
+    assert!(value(&sources, "r:1").await.is_some());
+    server.control(&["-m", "immediate", "-w", "stop"]);
+    for _ in 0..50 {
+        let error = load(&sources, "r:1").await.unwrap_err();
+        assert_eq!(error.cause, Cause::Down);
+        assert!(error.line("r:{n}").starts_with("TRYAGAIN route 'r:{n}': the database is down"));
+    }
+    assert!(sources.snapshots()[0].pool.connect_errors < 50, "the pause kept most attempts away");
+    // What cannot be a row is absent all the same.
+    assert_eq!(value(&sources, "r:x").await, None);
+    server.control(&["-w", "start"]);
+    let recovered = async {
+        while load(&sources, "r:1").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), recovered).await.expect("recovers");
+}

@@ -1,0 +1,734 @@
+//! The routes file: `[source.NAME]` and `[[route]]` read, checked, and compiled for lookup by key.
+//!
+//! Every field is documented where it is declared; everything wrong in a file is reported at once, with its line.
+//! Knows no database: what only Postgres can judge is found by `check`, or at the first load.
+
+use super::fault::Fault;
+use super::fields::{At, Fields, Reading, kind, whole};
+use super::matcher::{Matcher, Overlap};
+use super::postgres::Target;
+use super::query::Query;
+use super::template::{Captures, Template};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Largest routes file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Most routes in one file: every pair is checked for overlap.
+const ROUTES_MAX: usize = 10_000;
+/// Most clients wait about 5 s for a reply (redis-py's default): a load that may take longer deserves a warning.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const FILE_FIELDS: &[&str] = &["source", "route"];
+const SOURCE_FIELDS: &[&str] = &["url", "password_file", "password_env", "pool", "retry", "load_timeout"];
+const POOL_FIELDS: &[&str] = &["max", "min", "idle_timeout", "connect_timeout", "acquire_timeout", "max_waiting"];
+const RETRY_FIELDS: &[&str] = &["max_attempts", "backoff", "initial_delay", "max_delay"];
+const ROUTE_FIELDS: &[&str] =
+    &["name", "key", "query", "as", "ttl", "negative_ttl", "source", "max_value_bytes", "databases", "load_timeout"];
+
+/// A routes file, checked as far as it can be without a database.
+#[derive(Debug)]
+pub struct Config {
+    /// `[source.NAME]`, in the file's order.
+    pub sources: Vec<SourceConfig>,
+    /// `[[route]]`, in the file's order.
+    pub routes: Vec<Arc<Route>>,
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Fault>,
+}
+
+/// `[source.NAME]`: one database.
+#[derive(Debug)]
+pub struct SourceConfig {
+    /// NAME.
+    pub name: Box<str>,
+    /// Where it is and who we are there (`url`, as libpq reads it).
+    pub target: Target,
+    /// Where the password comes from when the URL has none.
+    pub password: PasswordFrom,
+    /// `pool`.
+    pub pool: PoolConfig,
+    /// `retry`.
+    pub retry: RetryConfig,
+    /// `load_timeout`: the most that one load may take, waiting for a connection included. Default 2 s.
+    pub load_timeout: Duration,
+    /// The line of its header.
+    pub line: usize,
+}
+
+/// Where a source's password comes from. It is read at each connect, so that it can be changed while running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordFrom {
+    /// The URL, else `PGPASSWORD`, else the file `PGPASSFILE` or `~/.pgpass`.
+    Environment,
+    /// `password_env`: the environment variable of this name.
+    Variable(Box<str>),
+    /// `password_file`: this file's first line. A relative path starts at the routes file's folder.
+    File(PathBuf),
+}
+
+/// `pool = { … }`: bounds on a source's connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Most connections, idle and in use. Default 20.
+    pub max: usize,
+    /// Idle connections kept past `idle_timeout`; they are opened on demand. Default 5.
+    pub min: usize,
+    /// How long a connection above `min` may idle. Default 30 s.
+    pub idle_timeout: Duration,
+    /// How long connecting may take, authentication included. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long a load may wait for a connection (never past its own deadline). Default 10 s.
+    pub acquire_timeout: Duration,
+    /// Most loads that may wait for a connection at once; the next one fails at once. Default 1024.
+    pub max_waiting: usize,
+}
+
+/// `retry = { … }`: how failed loads are tried again. Read and checked, not used yet: a load is retried once, at
+/// once, when its connection turns out to be dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryConfig {
+    /// Attempts in all. Default 3.
+    pub max_attempts: u32,
+    /// How the delay grows. Default exponential.
+    pub backoff: Backoff,
+    /// Default 1 s.
+    pub initial_delay: Duration,
+    /// Default 30 s.
+    pub max_delay: Duration,
+}
+
+/// How the delay between attempts grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backoff {
+    /// It doubles.
+    Exponential,
+    /// It stays.
+    Constant,
+}
+
+/// `as`: what a row becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One row as a JSON object: a string key. A NULL column is `null`.
+    Json,
+    /// One row of one column, as text: a string key. NULL has no form as a string and reads as an absent row.
+    String,
+}
+
+/// `[[route]]`: a key template with the query that loads its keys.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique in this process, also across reloads: connections keep their prepared statements by it.
+    pub id: u64,
+    /// `name`, else the key template. Printable.
+    pub name: Box<str>,
+    /// `key`.
+    pub key: Template,
+    /// `query`; its placeholders are the key's captures, each at least once.
+    pub query: Query,
+    /// For `$1`, `$2` …: which capture of the key.
+    pub captures: Vec<usize>,
+    /// `as`. Default json.
+    pub shape: Shape,
+    /// `ttl`: how long a loaded value lives.
+    pub ttl: Duration,
+    /// `negative_ttl`: how long an absent row is remembered; zero: not at all. Default 5 s, or `ttl` where shorter.
+    pub negative_ttl: Duration,
+    /// `source`, as an index into the sources. Default: the only one.
+    pub source: usize,
+    /// `max_value_bytes`: the largest value that is answered and kept. Default 1 MiB.
+    pub max_value_bytes: usize,
+    /// `databases`: the logical databases whose keys it loads. Default database 0 alone: other databases often hold
+    /// other things under the same names.
+    pub databases: Databases,
+    /// `load_timeout`: the most that one load may take. Default: the source's.
+    pub load_timeout: Duration,
+    /// The line of its header.
+    pub line: usize,
+}
+
+/// The logical databases (SELECT n) that a route serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Databases {
+    /// `"all"`.
+    All,
+    /// These, sorted.
+    Some(Vec<u32>),
+}
+
+impl Databases {
+    fn include(&self, database: u32) -> bool {
+        match self {
+            Databases::All => true,
+            Databases::Some(list) => list.binary_search(&database).is_ok(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a routes file. `url` replaces the URL of every source.
+    pub fn read(path: &Path, url: Option<&str>) -> Result<Config, Vec<Fault>> {
+        let file = path.display().to_string();
+        let failed = |message: String| vec![Fault { file: file.as_str().into(), line: 0, message }];
+        let size = std::fs::metadata(path).map_err(|error| failed(format!("cannot be read: {error}")))?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(failed(format!("is larger than {FILE_BYTES_MAX} bytes, the most a routes file may have")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
+        Config::parse(&file, &text, url)
+    }
+
+    /// Checks the text of a routes file; `file` is its path, for faults and relative paths.
+    pub fn parse(file: &str, text: &str, url: Option<&str>) -> Result<Config, Vec<Fault>> {
+        let mut reading = Reading::new(file, text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = error.span().map_or(0, |span| reading.line(span.start));
+            reading.fault(line, error.message());
+        }
+        let mut config = Config { sources: Vec::new(), routes: Vec::new(), warnings: Vec::new() };
+        let root = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
+        if let Some(root) = Fields::open(&mut reading, &root, 1, "the file") {
+            root.refuse_unknown(&mut reading, FILE_FIELDS);
+            config.read_sources(&mut reading, &root, Path::new(file), url);
+            config.read_routes(&mut reading, &root);
+        }
+        if reading.faults.is_empty() {
+            config.check_overlaps(&mut reading);
+        }
+        if reading.faults.is_empty() {
+            return Ok(config);
+        }
+        reading.faults.sort_by_key(|fault| fault.line);
+        Err(reading.faults)
+    }
+
+    fn read_sources(&mut self, reading: &mut Reading<'_>, root: &Fields<'_>, file: &Path, url: Option<&str>) {
+        let Some(at) = root.get(reading, "source") else { return };
+        let Some(table) = at.value.get_ref().as_table() else {
+            reading.fault(at.line, "source must be a table for each source, as in [source.main]");
+            return;
+        };
+        let mut sources: Vec<_> = table.iter().collect();
+        sources.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in sources {
+            let line = reading.line(name.span().start);
+            let what = format!("source \"{}\"", name.get_ref().escape_debug());
+            if let Some(fields) = Fields::open(reading, value, line, &what)
+                && let Some(source) = read_source(reading, &fields, name.get_ref(), file, url)
+            {
+                if source.load_timeout >= CLIENT_TIMEOUT {
+                    self.warnings.push(slow(reading, line, &what));
+                }
+                self.sources.push(source);
+            }
+        }
+    }
+
+    fn read_routes(&mut self, reading: &mut Reading<'_>, root: &Fields<'_>) {
+        let Some(at) = root.get(reading, "route") else { return };
+        let Some(list) = at.value.get_ref().as_array() else {
+            reading.fault(at.line, "route must be a list of tables; write [[route]] before each");
+            return;
+        };
+        if list.len() > ROUTES_MAX {
+            reading.fault(at.line, format!("more than {ROUTES_MAX} routes"));
+            return;
+        }
+        for value in list.iter() {
+            let line = reading.line(value.span().start);
+            if let Some(mut fields) = Fields::open(reading, value, line, "route")
+                && let Some(route) = self.read_route(reading, &mut fields)
+            {
+                if let Some(same) = self.routes.iter().find(|other| other.name == route.name) {
+                    let message = format!("route \"{}\" has the name of the route on line {}", route.name, same.line);
+                    reading.fault(line, message);
+                }
+                self.routes.push(Arc::new(route));
+            }
+        }
+    }
+
+    fn read_route(&mut self, reading: &mut Reading<'_>, fields: &mut Fields<'_>) -> Option<Route> {
+        let key = fields.required(reading, "key", "\"user:{id}\"");
+        let name = fields.string(reading, "name").or(key);
+        if let Some(name) = name {
+            fields.rename(format!("route \"{}\"", name.value.escape_debug()));
+            if name.value.is_empty() || name.value.chars().any(char::is_control) {
+                reading.fault(name.line, format!("{}: its name must be printable", fields.what()));
+            }
+        }
+        fields.refuse_unknown(reading, ROUTE_FIELDS);
+        let what = fields.what().to_owned();
+        let template = key.and_then(|at| note(reading, &what, at, Template::parse));
+        let query = fields.required(reading, "query", "\"SELECT … WHERE id = {id}\"");
+        let query = query.and_then(|at| Some(At { value: note(reading, &what, at, Query::parse)?, line: at.line }));
+        let shape = read_shape(reading, fields);
+        let source = self.read_source_name(reading, fields);
+        let ttl = read_ttl(reading, fields);
+        let negative_ttl = fields.duration(reading, "negative_ttl").map(|at| at.value);
+        let max_value_bytes = fields.number(reading, "max_value_bytes", 1 << 20, 1..=512 << 20) as usize;
+        let databases = read_databases(reading, fields);
+        let inherited = source.and_then(|index| self.sources.get(index)).map(|source| source.load_timeout);
+        let load_timeout = fields.duration_or(reading, "load_timeout", inherited.unwrap_or(DEFAULT_LOAD_TIMEOUT));
+        if load_timeout >= CLIENT_TIMEOUT && Some(load_timeout) != inherited {
+            self.warnings.push(slow(reading, fields.line, &what));
+        }
+        let (template, query, ttl) = (template?, query?, ttl?);
+        let captures = pair(reading, &what, &template, &query)?;
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Some(Route {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            name: name?.value.into(),
+            key: template,
+            query: query.value,
+            captures,
+            shape: shape?,
+            ttl,
+            negative_ttl: negative_ttl.unwrap_or(Duration::from_secs(5).min(ttl)),
+            source: source?,
+            max_value_bytes,
+            databases: databases?,
+            load_timeout,
+            line: fields.line,
+        })
+    }
+
+    fn read_source_name(&self, reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<usize> {
+        let names: Vec<&str> = self.sources.iter().map(|source| &*source.name).collect();
+        let Some(at) = fields.string(reading, "source") else {
+            let message = match names.len() {
+                1 => return Some(0),
+                0 => "there is no source to load from; write one as [source.main] with a url".to_owned(),
+                _ => format!("source is missing, and there are several: {}", names.join(", ")),
+            };
+            // A source that is there but faulty was reported already.
+            if !reading.faults.iter().any(|fault| fault.message.starts_with("source ")) {
+                reading.fault(fields.line, format!("{}: {message}", fields.what()));
+            }
+            return None;
+        };
+        let index = names.iter().position(|name| *name == at.value);
+        if index.is_none() {
+            let message =
+                format!("{}: there is no source \"{}\"; the file has: {}", fields.what(), at.value, names.join(", "));
+            reading.fault(at.line, message);
+        }
+        index
+    }
+
+    /// Refuses templates that share a key, where they share a database.
+    fn check_overlaps(&self, reading: &mut Reading<'_>) {
+        let Err(overlaps) = Routes::build(&self.routes) else { return };
+        for Overlap { first, second, key } in overlaps {
+            let (first, second) = (&self.routes[first], &self.routes[second]);
+            let message = format!(
+                "route \"{}\" overlaps route \"{}\" (line {}): both match the key \"{}\"",
+                second.name,
+                first.name,
+                first.line,
+                key.escape_ascii()
+            );
+            reading.fault(second.line, message);
+        }
+    }
+}
+
+/// How long a load may take where nothing else is said: well below the 5 s for which clients wait.
+const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn slow(reading: &Reading<'_>, line: usize, what: &str) -> Fault {
+    let text = "load_timeout is 5 s or more: many clients give up after 5 s, before the error could reach them";
+    reading.warning(line, format!("{what}: {text}"))
+}
+
+/// Parses one field's text, noting the error as a fault of its line.
+fn note<T>(
+    reading: &mut Reading<'_>,
+    what: &str,
+    at: At<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    parse(at.value).map_err(|message| reading.fault(at.line, format!("{what}: {message}"))).ok()
+}
+
+fn read_source(
+    reading: &mut Reading<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    file: &Path,
+    url: Option<&str>,
+) -> Option<SourceConfig> {
+    fields.refuse_unknown(reading, SOURCE_FIELDS);
+    let given = match url {
+        Some(url) => Some(At { value: url, line: fields.line }),
+        None => fields.required(reading, "url", "\"postgres://app@localhost/shop\""),
+    };
+    let what = fields.what().to_owned();
+    let target = given.and_then(|at| note(reading, &what, at, Target::parse));
+    let password = read_password(reading, fields, file);
+    let pool = read_pool(reading, fields);
+    let retry = read_retry(reading, fields);
+    let load_timeout = fields.duration_or(reading, "load_timeout", DEFAULT_LOAD_TIMEOUT);
+    Some(SourceConfig { name: name.into(), target: target?, password, pool, retry, load_timeout, line: fields.line })
+}
+
+fn read_password(reading: &mut Reading<'_>, fields: &Fields<'_>, file: &Path) -> PasswordFrom {
+    let from_file = fields.string(reading, "password_file");
+    let from_variable = fields.string(reading, "password_env");
+    match (from_file, from_variable) {
+        (Some(at), Some(_)) => {
+            reading.fault(at.line, format!("{}: give password_file or password_env, not both", fields.what()));
+            PasswordFrom::Environment
+        }
+        (Some(at), None) => PasswordFrom::File(file.parent().unwrap_or(Path::new("")).join(at.value)),
+        (None, Some(at)) => PasswordFrom::Variable(at.value.into()),
+        (None, None) => PasswordFrom::Environment,
+    }
+}
+
+/// A table within a source, by name; all defaults where it is not given.
+fn table<'a>(reading: &mut Reading<'_>, fields: &Fields<'a>, name: &str, known: &[&str]) -> Fields<'a> {
+    let what = format!("{}: {name}", fields.what());
+    let given = fields.get(reading, name).and_then(|at| Fields::open(reading, at.value, at.line, &what));
+    let table = given.unwrap_or_else(|| Fields::absent(fields.line, &what));
+    table.refuse_unknown(reading, known);
+    table
+}
+
+fn read_pool(reading: &mut Reading<'_>, fields: &Fields<'_>) -> PoolConfig {
+    let pool = table(reading, fields, "pool", POOL_FIELDS);
+    let max = pool.number(reading, "max", 20, 1..=1000);
+    let min = pool.number(reading, "min", 5.min(max), 0..=1000);
+    if min > max {
+        reading.fault(pool.line, format!("{}: min is {min}, above max, which is {max}", pool.what()));
+    }
+    PoolConfig {
+        max: max as usize,
+        min: min as usize,
+        idle_timeout: pool.duration_or(reading, "idle_timeout", Duration::from_secs(30)),
+        connect_timeout: pool.duration_or(reading, "connect_timeout", Duration::from_secs(5)),
+        acquire_timeout: pool.duration_or(reading, "acquire_timeout", Duration::from_secs(10)),
+        max_waiting: pool.number(reading, "max_waiting", 1024, 0..=1_000_000) as usize,
+    }
+}
+
+fn read_retry(reading: &mut Reading<'_>, fields: &Fields<'_>) -> RetryConfig {
+    let retry = table(reading, fields, "retry", RETRY_FIELDS);
+    let backoff = match retry.string(reading, "backoff") {
+        None | Some(At { value: "exponential", .. }) => Backoff::Exponential,
+        Some(At { value: "constant", .. }) => Backoff::Constant,
+        Some(at) => {
+            reading.fault(at.line, format!("{}: backoff must be \"exponential\" or \"constant\"", retry.what()));
+            Backoff::Exponential
+        }
+    };
+    RetryConfig {
+        max_attempts: retry.number(reading, "max_attempts", 3, 1..=100) as u32,
+        backoff,
+        initial_delay: retry.duration_or(reading, "initial_delay", Duration::from_secs(1)),
+        max_delay: retry.duration_or(reading, "max_delay", Duration::from_secs(30)),
+    }
+}
+
+fn read_shape(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Shape> {
+    let Some(at) = fields.string(reading, "as") else { return Some(Shape::Json) };
+    let message = match at.value {
+        "json" => return Some(Shape::Json),
+        "string" => return Some(Shape::String),
+        "hash" | "list" | "set" | "zset" => {
+            format!("as = \"{}\" is not available yet; \"json\" and \"string\" are", at.value)
+        }
+        other => format!("as must be \"json\" or \"string\", not \"{}\"", other.escape_debug()),
+    };
+    reading.fault(at.line, format!("{}: {message}", fields.what()));
+    None
+}
+
+fn read_ttl(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Duration> {
+    if fields.get(reading, "ttl").is_none() {
+        reading.fault(fields.line, format!("{} has no ttl; write one such as ttl = \"1h\"", fields.what()));
+    }
+    let at = fields.duration(reading, "ttl")?;
+    if at.value.is_zero() {
+        reading.fault(at.line, format!("{}: ttl must be longer than nothing", fields.what()));
+    }
+    Some(at.value)
+}
+
+fn read_databases(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Databases> {
+    let Some(at) = fields.get(reading, "databases") else { return Some(Databases::Some(vec![0])) };
+    let value = at.value.get_ref();
+    if value.as_str() == Some("all") {
+        return Some(Databases::All);
+    }
+    let numbers = value.as_array().filter(|list| !list.is_empty()).map(|list| {
+        list.iter().map(|entry| whole(entry.get_ref()).and_then(|n| u32::try_from(n).ok())).collect::<Option<Vec<_>>>()
+    });
+    if let Some(Some(mut numbers)) = numbers {
+        numbers.sort_unstable();
+        numbers.dedup();
+        return Some(Databases::Some(numbers));
+    }
+    let message =
+        format!("{}: databases must be a list such as [0, 1], or \"all\", not {}", fields.what(), kind(value));
+    reading.fault(at.line, message);
+    None
+}
+
+/// Which capture each `$n` takes. The key and the query must name the same parameters: a capture the query does not
+/// use would make many keys of one row, and an invalidation of it would not know them.
+fn pair(reading: &mut Reading<'_>, what: &str, key: &Template, query: &At<Query>) -> Option<Vec<usize>> {
+    let list = |names: &[Box<str>]| names.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ");
+    let mut sound = true;
+    for name in key.names().iter().filter(|name| !query.value.names().contains(name)) {
+        sound = false;
+        reading.fault(query.line, format!("{what}: the query does not use {{{name}}} of the key"));
+    }
+    let mut captures = Vec::new();
+    for name in query.value.names() {
+        match key.names().iter().position(|known| known == name) {
+            Some(index) => captures.push(index),
+            None => {
+                sound = false;
+                let known = match key.names() {
+                    [] => "captures nothing".into(),
+                    names => format!("captures {}", list(names)),
+                };
+                reading.fault(query.line, format!("{what}: the query uses {{{name}}}, but the key {known}"));
+            }
+        }
+    }
+    sound.then_some(captures)
+}
+
+/// Routes compiled for lookup.
+#[derive(Debug, Default)]
+pub struct Routes {
+    routes: Vec<Arc<Route>>,
+    /// For each database that some route names: the routes that serve it.
+    named: Vec<(u32, Matcher)>,
+    /// For every other database: the routes that serve all.
+    others: Matcher,
+}
+
+impl Routes {
+    /// Compiles routes; refuses those that share a key in one database.
+    pub fn build(routes: &[Arc<Route>]) -> Result<Routes, Vec<Overlap>> {
+        let mut numbers: Vec<u32> = Vec::new();
+        for route in routes {
+            if let Databases::Some(list) = &route.databases {
+                numbers.extend(list);
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        let matcher = |serves: &dyn Fn(&Route) -> bool| {
+            let keys: Vec<_> = routes.iter().map(|route| serves(route).then_some(&route.key)).collect();
+            Matcher::build(&keys)
+        };
+        let others = matcher(&|route| route.databases == Databases::All)?;
+        let mut named = Vec::new();
+        for number in numbers {
+            named.push((number, matcher(&|route| route.databases.include(number))?));
+        }
+        Ok(Routes { routes: routes.to_vec(), named, others })
+    }
+
+    /// The route that loads `key` of logical database `database`, with the key's captures.
+    pub fn find(&self, database: u32, key: &[u8]) -> Option<(&Arc<Route>, Captures)> {
+        let named = self.named.iter().find(|(number, _)| *number == database);
+        let matcher = named.map_or(&self.others, |(_, matcher)| matcher);
+        let (index, captures) = matcher.find(key)?;
+        Some((&self.routes[index], captures))
+    }
+
+    /// All routes, in the file's order.
+    pub fn all(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "[source.main]\nurl = 'postgres://a@h/d'\n";
+
+    fn parse(text: &str) -> Result<Config, Vec<Fault>> {
+        Config::parse("r.toml", text, None)
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        parse(text).expect_err(text).iter().map(ToString::to_string).collect()
+    }
+
+    /// The only fault of a file with one route, the fields of which start on line 4.
+    fn route_fault(fields: &str) -> String {
+        let faults = faults(&format!("{SOURCE}[[route]]\n{fields}"));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults[0].clone()
+    }
+
+    #[test]
+    fn reads_a_file_with_defaults() {
+        let text = format!("{SOURCE}[[route]]\nkey = 'user:{{id}}'\nquery = 'SELECT {{id}}::int'\nttl = '3s'\n");
+        let config = parse(&text).unwrap();
+        let source = &config.sources[0];
+        assert_eq!((&*source.name, source.password.clone()), ("main", PasswordFrom::Environment));
+        let pool = &source.pool;
+        assert_eq!((pool.max, pool.min, pool.max_waiting), (20, 5, 1024));
+        assert_eq!((pool.idle_timeout, pool.connect_timeout), (Duration::from_secs(30), Duration::from_secs(5)));
+        assert_eq!(pool.acquire_timeout, Duration::from_secs(10));
+        let retry = (source.retry.max_attempts, source.retry.backoff, source.retry.initial_delay);
+        assert_eq!(retry, (3, Backoff::Exponential, Duration::from_secs(1)));
+        let route = &config.routes[0];
+        assert_eq!((&*route.name, route.line, route.shape), ("user:{id}", 3, Shape::Json));
+        assert_eq!((route.ttl, route.negative_ttl), (Duration::from_secs(3), Duration::from_secs(3)));
+        assert_eq!((route.max_value_bytes, route.load_timeout), (1 << 20, Duration::from_secs(2)));
+        assert_eq!(route.databases, Databases::Some(vec![0]));
+        assert!(config.warnings.is_empty());
+        assert_eq!(parse("").unwrap().routes.len(), 0);
+    }
+
+    #[test]
+    fn reads_every_field() {
+        let text = r#"
+            [source.a]
+            url = "postgres://a:x@h/d"
+            password_file = "secret"
+            pool = { max = 2, min = 1, idle_timeout = "1s", connect_timeout = "2s", acquire_timeout = "3s", max_waiting = 4 }
+            retry = { max_attempts = 1, backoff = "constant", initial_delay = "1ms", max_delay = "2ms" }
+            load_timeout = "500ms"
+            [source.b]
+            url = "postgres://b@h/d"
+            password_env = "DB_PASSWORD"
+            [source.b.pool]
+            max = 1
+            [[route]]
+            name = "users"
+            key = "t:{t}:u:{u}"
+            query = "SELECT 1 WHERE {u} = {t} AND {u} = 'x'"
+            as = "string"
+            ttl = "1h"
+            negative_ttl = "0s"
+            source = "b"
+            max_value_bytes = 10
+            databases = [3, 1]
+            load_timeout = "6s"
+        "#;
+        let config = Config::parse("dir/r.toml", text, None).unwrap();
+        assert_eq!(config.sources[0].password, PasswordFrom::File("dir/secret".into()));
+        assert_eq!(config.sources[1].password, PasswordFrom::Variable("DB_PASSWORD".into()));
+        assert_eq!((config.sources[1].pool.max, config.sources[1].pool.min), (1, 1));
+        let route = &config.routes[0];
+        assert_eq!((&*route.name, route.source, route.shape), ("users", 1, Shape::String));
+        assert_eq!(route.captures, [1, 0], "$1 is u, $2 is t");
+        assert_eq!(route.negative_ttl, Duration::ZERO);
+        assert_eq!(route.databases, Databases::Some(vec![1, 3]));
+        assert_eq!(config.warnings.len(), 1);
+        assert!(config.warnings[0].to_string().starts_with("dir/r.toml:13: route \"users\": load_timeout"));
+    }
+
+    #[test]
+    fn faults_name_the_line_and_the_cure() {
+        let rest = "key = 'k:{a}'\nquery = 'SELECT {a}'\nttl = '1h'\n";
+        for (fields, fault) in [
+            (
+                "key = 'k:{a}'\nqurey = 'SELECT {a}'\nquery = 'SELECT {a}'\nttl = '1h'",
+                "r.toml:5: route \"k:{a}\" has no field \"qurey\"; did you mean \"query\"?",
+            ),
+            (
+                "key = 'k:{a}'\nquery = 'SELECT {a}'",
+                "r.toml:3: route \"k:{a}\" has no ttl; write one such as ttl = \"1h\"",
+            ),
+            ("key = 'k:{a'\nquery = 'SELECT {a}'\nttl = '1h'", "r.toml:4: route \"k:{a\": a \"{\" without its \"}\""),
+            (
+                "key = 'k:{a}'\nquery = 'DROP TABLE t'\nttl = '1h'",
+                "r.toml:5: route \"k:{a}\": the query must be one SELECT",
+            ),
+            (
+                "key = 'k:{a}'\nquery = 'SELECT {a}, {b}'\nttl = '1h'",
+                "r.toml:5: route \"k:{a}\": the query uses {b}, but the key captures {a}",
+            ),
+            (
+                "key = 'k:{a}:{b}'\nquery = 'SELECT {a}'\nttl = '1h'",
+                "r.toml:5: route \"k:{a}:{b}\": the query does not use {b} of the key",
+            ),
+            (&format!("{rest}as = 'hash'"), "r.toml:7: route \"k:{a}\": as = \"hash\" is not available yet"),
+            (&format!("{rest}as = 'xml'"), "r.toml:7: route \"k:{a}\": as must be"),
+            (&format!("{rest}negative_ttl = 5"), "r.toml:7: route \"k:{a}\": negative_ttl must be a duration such as"),
+            (
+                &format!("{rest}max_value_bytes = 0"),
+                "r.toml:7: route \"k:{a}\": max_value_bytes must be a whole number from 1",
+            ),
+            (
+                &format!("{rest}databases = []"),
+                "r.toml:7: route \"k:{a}\": databases must be a list such as [0, 1], or \"all\"",
+            ),
+            (&format!("{rest}source = 'x'"), "r.toml:7: route \"k:{a}\": there is no source \"x\"; the file has: main"),
+            (&format!("{rest}name = \"a\\nb\""), "r.toml:7: route \"a\\nb\": its name must be printable"),
+        ] {
+            let found = route_fault(fields);
+            assert!(found.starts_with(fault), "{found}\n{fault}");
+        }
+    }
+
+    #[test]
+    fn reports_everything_at_once_in_the_files_order() {
+        let text = "[sources]\n[source.main]\nurl = 'http://x'\npool = { max = 1, min = 2 }\nretry = { backoff = 'no' }\n\
+                    password_file = 'a'\npassword_env = 'b'\n[[route]]\n[[route]]\nkey = 7\nquery = ''\nttl = '0s'\n";
+        let found = faults(text);
+        let lines: Vec<&str> = found.iter().map(|fault| fault.split(':').nth(1).unwrap()).collect();
+        assert_eq!(lines, ["1", "3", "4", "5", "6", "8", "8", "8", "10", "11", "12"], "{found:#?}");
+    }
+
+    #[test]
+    fn broken_toml_is_a_fault_with_its_line() {
+        let found = faults("[source.main]\nurl = 'postgres://a:s3cret@h/d\n");
+        assert!(found[0].starts_with("r.toml:2: "), "{found:?}");
+        assert!(!found.concat().contains("s3cret"), "{found:?}");
+        assert!(faults("route = 1")[0].contains("[[route]]"));
+        assert!(faults("source = 1")[0].contains("[source.main]"));
+        assert!(faults("source.x = 1")[0].contains("must be a table"));
+    }
+
+    fn two(first: &str, second: &str) -> String {
+        let route = |fields: &str| format!("[[route]]\nquery = 'SELECT {{x}}'\nttl = '1s'\n{fields}\n");
+        format!("{SOURCE}{}{}", route(first), route(second))
+    }
+
+    #[test]
+    fn overlaps_name_both_routes() {
+        let found = faults(&two("key = 'u:{x}'", "key = '{x}:me'"));
+        assert_eq!(
+            found,
+            ["r.toml:7: route \"{x}:me\" overlaps route \"u:{x}\" (line 3): both match the key \"u:me\""]
+        );
+        let found = faults(&two("key = 'a:{x}'\nname = 'n'", "key = 'b:{x}'\nname = 'n'"));
+        assert_eq!(found, ["r.toml:8: route \"n\" has the name of the route on line 3"]);
+        assert!(faults(&two("key = 'u:{x}'\ndatabases = 'all'\nname = 'n'", "key = 'u:{x}'"))[0].contains("overlaps"));
+    }
+
+    #[test]
+    fn routes_serve_their_databases() {
+        let config = parse(&two("key = 'u:{x}'\nname = 'n'", "key = 'u:{x}'\ndatabases = [1, 2]")).unwrap();
+        let routes = Routes::build(&config.routes).unwrap();
+        let name = |database| routes.find(database, b"u:7").map(|(route, _)| route.name.to_string());
+        assert_eq!(name(0).as_deref(), Some("n"));
+        assert_eq!((name(1).as_deref(), name(2).as_deref()), (Some("u:{x}"), Some("u:{x}")));
+        assert_eq!(name(3), None);
+        let config = parse(&two("key = 'u:{x}'\ndatabases = 'all'", "key = 'v:{x}'")).unwrap();
+        let routes = Routes::build(&config.routes).unwrap();
+        assert!(routes.find(9, b"u:7").is_some() && routes.find(9, b"v:7").is_none());
+        assert!(routes.find(0, b"u:7").is_some() && routes.find(0, b"v:7").is_some());
+        let (route, captures) = routes.find(0, b"u:7").unwrap();
+        assert_eq!((&*route.key.names()[0], captures.get(b"u:7", 0)), ("x", &b"7"[..]));
+        assert!(Routes::default().find(0, b"u:7").is_none());
+    }
+}

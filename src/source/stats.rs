@@ -1,0 +1,174 @@
+//! Counters of a source. Loads are rare next to hits, so plain shared atomics do.
+
+use super::{Cause, LoadError, LoadResult, Loaded};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Buckets of a [`Histogram`]: the last one takes all that is longer (from about 36 minutes).
+pub const HISTOGRAM_BUCKETS: usize = 32;
+
+/// Times in buckets that double: bucket `n` counts those below `2^n` microseconds (and not below half of that).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// How many fell in each bucket.
+    pub buckets: [u64; HISTOGRAM_BUCKETS],
+    /// Their sum, in microseconds.
+    pub sum_us: u64,
+}
+
+impl Histogram {
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The upper end, in microseconds, of the bucket in which the given share (0 to 1) of the times is reached.
+    pub fn quantile_us(&self, share: f64) -> u64 {
+        let wanted = (self.count() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen > 0 && seen >= wanted {
+                return 1 << bucket;
+            }
+        }
+        0
+    }
+}
+
+/// The counters of one source as they stood at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceSnapshot {
+    /// The source's name in the routes file.
+    pub name: String,
+    /// Loads begun.
+    pub loads: u64,
+    /// Loads that brought a value.
+    pub rows: u64,
+    /// Loads that found no row.
+    pub absent: u64,
+    /// Of those, keys that could not name a row; they cost no query.
+    pub unparsable: u64,
+    /// Queries sent, without what prepares them.
+    pub queries: u64,
+    /// Loads tried a second time, on a fresh connection or with a fresh statement.
+    pub retries: u64,
+    /// Failed loads by [`Cause::index`].
+    pub errors: [u64; Cause::ALL.len()],
+    /// From sending a query to its last row.
+    pub query_time: Histogram,
+    /// The pool.
+    pub pool: PoolSnapshot,
+}
+
+/// A pool's figures at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    /// Most connections it may have.
+    pub max: u64,
+    /// Connections open.
+    pub size: u64,
+    /// Of those, how many are idle.
+    pub idle: u64,
+    /// Loads waiting for a connection.
+    pub waiting: u64,
+    /// Connections opened so far.
+    pub connects: u64,
+    /// Attempts to connect that failed.
+    pub connect_errors: u64,
+    /// Loads that gave up waiting for a connection.
+    pub timeouts: u64,
+    /// Loads refused because too many waited.
+    pub refused: u64,
+}
+
+/// The live counters behind [`SourceSnapshot`].
+#[derive(Default)]
+pub(super) struct Counters {
+    loads: AtomicU64,
+    rows: AtomicU64,
+    absent: AtomicU64,
+    unparsable: AtomicU64,
+    queries: AtomicU64,
+    retries: AtomicU64,
+    errors: [AtomicU64; Cause::ALL.len()],
+    buckets: [AtomicU64; HISTOGRAM_BUCKETS],
+    sum_us: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn begin(&self) {
+        self.loads.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn unparsable(&self) {
+        self.unparsable.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end(&self, result: &LoadResult) {
+        let counter = match result {
+            Ok(Loaded::Value(_)) => &self.rows,
+            Ok(Loaded::Absent) => &self.absent,
+            Err(LoadError { cause, .. }) => &self.errors[cause.index()],
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn query(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = (u64::BITS - us.leading_zeros()) as usize;
+        self.queries.fetch_add(1, Relaxed);
+        self.buckets[bucket.min(HISTOGRAM_BUCKETS - 1)].fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(us, Relaxed);
+    }
+
+    pub(super) fn snapshot(&self, name: &str, pool: PoolSnapshot) -> SourceSnapshot {
+        SourceSnapshot {
+            name: name.into(),
+            loads: self.loads.load(Relaxed),
+            rows: self.rows.load(Relaxed),
+            absent: self.absent.load(Relaxed),
+            unparsable: self.unparsable.load(Relaxed),
+            queries: self.queries.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            errors: std::array::from_fn(|index| self.errors[index].load(Relaxed)),
+            query_time: Histogram {
+                buckets: std::array::from_fn(|index| self.buckets[index].load(Relaxed)),
+                sum_us: self.sum_us.load(Relaxed),
+            },
+            pool,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_in_doubling_buckets() {
+        let counters = Counters::default();
+        for us in [0, 1, 2, 3, 1000, u64::MAX] {
+            counters.query(Duration::from_micros(us));
+        }
+        let histogram = counters.snapshot("s", PoolSnapshot::default()).query_time;
+        assert_eq!(histogram.count(), 6);
+        for (bucket, count) in [(0, 1), (1, 1), (2, 2), (10, 1), (31, 1)] {
+            assert_eq!(histogram.buckets[bucket], count, "{bucket}");
+        }
+        assert_eq!(histogram.quantile_us(0.5), 4);
+        assert_eq!(histogram.quantile_us(0.8), 1024);
+        assert_eq!(Histogram::default().quantile_us(0.5), 0);
+    }
+
+    #[test]
+    fn causes_have_their_index() {
+        for (index, cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(cause.index(), index);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Random commands over few keys and many odd values, from templates. Nothing in them depends on the clock:
+//! expiry times lie in the past or years ahead, and are far apart. No DBSIZE: servers may count a key that has expired
+//! until they happen to remove it.
+//!
+//! A template's words: `$k` key, `$v` value, `$i` integer, `$n` small offset, `$f` float, `$sec` `$ms` `$at` `$atms` expiry
+//! times (relative and absolute), `$db` database; `a|b` one of these; `a,b` both; `?…` one time in three; `…*` up to
+//! three times.
+
+use crate::support::{Oracle, Random};
+
+/// Commands that belong together.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    /// The server whose replies count.
+    pub(super) oracle: Oracle,
+    templates: &'static [&'static str],
+}
+
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        name: "strings",
+        oracle: Oracle::Redis8,
+        templates: &[
+            "SET $k $v",
+            "SET $k $v ?NX|XX ?GET ?EX,$sec|PX,$ms|EXAT,$at|PXAT,$atms|KEEPTTL",
+            "SET $k $i ?KEEPTTL|PX,$ms ?GET ?XX|NX",
+            "GET $k",
+            "GETSET $k $v",
+            "GETDEL $k",
+            "GETEX $k ?EX,$sec|PX,$ms|EXAT,$at|PXAT,$atms|PERSIST",
+            "SETNX $k $v",
+            "SETEX $k $sec $v",
+            "PSETEX $k $ms $v",
+            "APPEND $k $v",
+            "STRLEN $k",
+            "GETRANGE|SUBSTR $k $n $n",
+            "SETRANGE $k $n $v",
+            "INCR|DECR $k",
+            "INCRBY|DECRBY $k $i",
+            "INCRBYFLOAT $k $f",
+            "MGET $k $k* $k",
+            "MSET $k,$v $k,$v $k,$v*",
+            "MSETNX $k,$v $k,$v*",
+            "LCS $k $k ?LEN|IDX ?MINMATCHLEN,$n ?WITHMATCHLEN",
+            "OBJECT ENCODING $k",
+            "PTTL $k",
+            "DEL $k",
+        ],
+    },
+    Family {
+        name: "expiry",
+        oracle: Oracle::Redis8,
+        templates: &[
+            "SET $k $v ?EX,$sec|PX,$ms|EXAT,$at|PXAT,$atms|KEEPTTL",
+            "EXPIRE $k $sec ?NX|XX|GT|LT ?NX|XX|GT|LT",
+            "PEXPIRE $k $ms ?NX|XX|GT|LT ?NX|XX|GT|LT",
+            "EXPIREAT $k $at ?NX|XX|GT|LT",
+            "PEXPIREAT $k $atms ?NX|XX|GT|LT",
+            "TTL|PTTL|EXPIRETIME|PEXPIRETIME $k",
+            "PERSIST $k",
+            "GETEX $k ?PERSIST|EX,$sec|PXAT,$atms",
+            "RENAME $k $k",
+            "COPY $k $k ?REPLACE",
+            "GETDEL|GET $k",
+            "INCR|STRLEN|EXISTS $k",
+            "APPEND|GETSET|SETNX $k $v",
+        ],
+    },
+    Family {
+        name: "keys",
+        oracle: Oracle::Redis8,
+        templates: &[
+            "SET $k $v ?PXAT,4000000000000|PX,$ms",
+            "DEL|UNLINK|EXISTS|TOUCH $k $k*",
+            "TYPE|PERSIST|PEXPIRETIME $k",
+            "RENAME|RENAMENX $k $k",
+            "COPY $k $k ?DB,$db ?REPLACE",
+            "MOVE $k $db",
+            "SELECT $db",
+            "SWAPDB $db $db",
+            "KEYS *|k*|k[12]|k?|[^k]*|\\k1|k[1-|?*?",
+            "OBJECT ENCODING|REFCOUNT $k",
+            "GET $k",
+            "MGET $k $k $k",
+            "FLUSHDB ?ASYNC|SYNC",
+            "PING|ECHO ?$v",
+        ],
+    },
+    Family {
+        name: "valkey",
+        oracle: Oracle::Valkey9,
+        templates: &[
+            "SET $k $v ?IFEQ,$v ?GET ?EX,$sec|PX,$ms|PXAT,$atms|KEEPTTL",
+            "SET $k 0|1|10|abc",
+            "SET $k $v IFEQ 0|1|10|abc ?GET",
+            "DELIFEQ $k 0|1|10|abc|$v",
+            "MSETEX $i $k,$v",
+            "MSETEX 1 $k $v ?NX|XX ?EX,$sec|PX,$ms|EXAT,$at|PXAT,$atms|KEEPTTL",
+            "MSETEX 2 $k $v $k $v ?NX|XX ?EX,$sec|PX,$ms|EXAT,$at|PXAT,$atms|KEEPTTL",
+            "GET|PTTL|INCR|DEL $k",
+            "APPEND $k $v",
+        ],
+    },
+];
+
+const KEYS: &[&[u8]] = &[b"k1", b"k2", b"k3", b"key four", b"", b"\xff\x00\r\n"];
+
+const VALUES: &[&[u8]] = &[
+    b"",
+    b"0",
+    b"1",
+    b"10",
+    b"abc",
+    b"-1",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"3.0",
+    b"3.14159",
+    b"1e5",
+    b"-0",
+    b"0.1",
+    b" 5",
+    b"5 ",
+    b"05",
+    b"+7",
+    b"inf",
+    b"-inf",
+    b"nan",
+    b"1e400",
+    b"1e-5",
+    b"hello world",
+    b"xaybzc",
+    b"abcabcabc",
+    b"\xff\x00\x01",
+    b"\r\n",
+    b"99999999999999999999999",
+    b"0x10",
+    b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    b"a value that is a little longer than what any server keeps inside of its small object header",
+];
+
+const INTEGERS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "7",
+    "100",
+    "-100",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "1.0",
+    "abc",
+    "",
+    "4611686018427387904",
+    "-9223372036854775807",
+    "+1",
+    "01",
+];
+
+const FLOATS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "0.1",
+    "0.2",
+    "-0.3",
+    "1.5",
+    "3.14159",
+    "1e10",
+    "1e-10",
+    "5e20",
+    "1e300",
+    "-1e300",
+    "inf",
+    "nan",
+    "abc",
+    "",
+    "0.00000000000000001",
+    "123456789.123456789",
+    "1e4000",
+    "0x10",
+    " 1",
+    "9223372036854775807",
+];
+
+/// No offset just below the 512 MB that a string may have: it would really be allocated.
+const OFFSETS: &[&str] = &[
+    "0",
+    "1",
+    "2",
+    "3",
+    "5",
+    "12",
+    "44",
+    "-1",
+    "-2",
+    "-5",
+    "-100",
+    "100",
+    "536870912",
+    "2147483648",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "abc",
+    "1.5",
+];
+
+const ODD_TIMES: &[&str] =
+    &["0", "-1", "-1000", "9223372036854775807", "-9223372036854775808", "9223372036854775", "abc", "1.5", ""];
+
+impl Family {
+    /// One command. One in twenty is spoilt: an argument lost, doubled, replaced, or moved.
+    pub(super) fn command(&self, random: &mut Random) -> Vec<Vec<u8>> {
+        let mut words = Vec::new();
+        for token in random.pick(self.templates).split(' ') {
+            expand(token, random, &mut words);
+        }
+        if random.one_in(20) {
+            spoil(&mut words, random);
+        }
+        if random.one_in(8) {
+            let at = random.below(words.len());
+            if words[at].iter().all(u8::is_ascii_uppercase) {
+                words[at].make_ascii_lowercase();
+            }
+        }
+        words
+    }
+
+    /// Reads that show what all the others have left behind.
+    pub(super) fn inspection(&self) -> Vec<Vec<Vec<u8>>> {
+        let ask = |name: &[u8], key: &[u8]| vec![name.to_vec(), key.to_vec()];
+        KEYS.iter().flat_map(|key| [ask(b"GET", key), ask(b"PEXPIRETIME", key)]).collect()
+    }
+}
+
+fn expand(token: &str, random: &mut Random, words: &mut Vec<Vec<u8>>) {
+    if let Some(rest) = token.strip_prefix('?') {
+        // `k?` and `?*?` are patterns of KEYS; only a leading `?` before a word is an option.
+        if random.one_in(3) {
+            expand(rest, random, words);
+        }
+        return;
+    }
+    // `*` alone, or after anything but a placeholder, is a pattern of KEYS.
+    if let Some(repeated) = token.strip_suffix('*').filter(|t| t.starts_with('$') && !t.contains('|')) {
+        for _ in 0..random.below(3) {
+            expand(repeated, random, words);
+        }
+        return;
+    }
+    let choices: Vec<&str> = token.split('|').collect();
+    for part in random.pick(&choices).split(',') {
+        words.push(word(part, random));
+    }
+}
+
+fn word(part: &str, random: &mut Random) -> Vec<u8> {
+    let text = |s: &str| s.as_bytes().to_vec();
+    match part {
+        "$k" => random.pick(KEYS).to_vec(),
+        "$v" => random.pick(VALUES).to_vec(),
+        "$i" => text(random.pick(INTEGERS)),
+        "$n" => text(random.pick(OFFSETS)),
+        "$f" => text(random.pick(FLOATS)),
+        "$db" => text(random.pick(&["0", "0", "1", "1", "2", "15", "16", "-1", "abc", "9223372036854775808"])),
+        "$sec" | "$ms" | "$at" | "$atms" if random.one_in(8) => text(random.pick(ODD_TIMES)),
+        "$sec" => (1_000_000 + random.below(1_000_000_000)).to_string().into_bytes(),
+        "$ms" => (1_000_000_000 + random.below(1_000_000_000_000)).to_string().into_bytes(),
+        "$at" => text(random.pick(&["4000000000", "5000000000", "6000000000", "7000000001", "1"])),
+        "$atms" => text(random.pick(&["4000000000000", "5000000000001", "6000000000002", "7000000000003", "1"])),
+        literal => text(literal),
+    }
+}
+
+fn spoil(words: &mut Vec<Vec<u8>>, random: &mut Random) {
+    let at = random.below(words.len());
+    match random.below(5) {
+        0 if words.len() > 1 && at > 0 => drop(words.remove(at)),
+        1 => words.insert(at + 1, random.pick(VALUES).to_vec()),
+        2 if at > 0 => words[at] = random.pick(VALUES).to_vec(),
+        3 if at > 0 => words.insert(at, words[at].clone()),
+        _ => {
+            let other = 1 + random.below(words.len().max(2) - 1);
+            if at > 0 && other < words.len() {
+                words.swap(at, other);
+            }
+        }
+    }
+}

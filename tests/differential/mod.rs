@@ -1,0 +1,14 @@
+//! The same commands on Cenote and on real servers, and every reply compared.
+//!
+//! - `transcript`: the written texts in `tests/transcripts/` and their syntax
+//! - `judge`: when two replies count as the same
+//! - `rig`: one server with its named connections
+//! - `run`: runs a transcript on all servers and reports every difference
+//! - `generate`, `random`: random commands, and the search for the shortest sequence that shows a difference
+
+mod generate;
+mod judge;
+mod random;
+mod rig;
+mod run;
+mod transcript;

@@ -1,0 +1,29 @@
+//! What the integration tests stand on: servers as processes, a client, a Postgres.
+//! Nothing in here knows a command's meaning, nor whether a server is Cenote or a real Redis.
+
+// A helper may wait for the test that will need it.
+#![allow(dead_code)]
+
+mod client;
+mod oracle;
+mod postgres;
+mod random;
+mod server;
+mod temp;
+mod value;
+mod words;
+
+pub(crate) use client::{Client, Failure, Reply};
+pub(crate) use oracle::{Oracle, oracle_program, tool};
+#[allow(unused_imports)]
+pub(crate) use postgres::Postgres;
+pub(crate) use random::Random;
+pub(crate) use server::Server;
+pub(crate) use temp::TempDir;
+pub(crate) use value::{Value, escape};
+pub(crate) use words::{join_words, split_words};
+
+use std::time::Duration;
+
+/// How long a test waits for anything before it calls it hung. Long, as the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,222 @@
+//! A real Postgres for one test: its own cluster in a temporary folder, on a port and a socket of its own.
+//! Knows nothing of Cenote. Postgres refuses to run as root, so root starts it as `postgres` or `nobody`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::server::{Port, send_signal};
+use super::{PATIENCE, TempDir, tool};
+
+/// A private Postgres with user and database `postgres`, trust authentication, `wal_level=logical`, nothing fsynced.
+pub(crate) struct Postgres {
+    dir: TempDir,
+    port: Port,
+    owner: Option<&'static str>,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it. Takes about a second.
+    #[track_caller]
+    pub(crate) fn start() -> Self {
+        let mut postgres = Self { dir: TempDir::new("pg"), port: Port::reserve(), owner: owner(), server: None };
+        if let Some(owner) = postgres.owner {
+            run(Command::new("chown").arg(owner).arg(postgres.dir.path()));
+        }
+        let mut initdb = postgres.as_owner("initdb");
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
+        run(initdb.arg(postgres.data()));
+        postgres.restart();
+        postgres
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number
+    }
+
+    /// The folder of the server's Unix socket.
+    pub(crate) fn socket_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `postgres://…` over TCP.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port.number)
+    }
+
+    /// Runs SQL and returns what psql prints without headers: a line a row, `|` between columns.
+    #[track_caller]
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// As `sql`; `Err` is what psql says.
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(bin("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-c", sql]);
+        psql.arg("-h").arg(self.dir.path()).arg("-p").arg(self.port.number.to_string());
+        let output = psql.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+        }
+    }
+
+    /// Kills every process of the server at once, as a crash does. Connections break; the port is free.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            for pid in self.backends() {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+            }
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    /// Stops in order: open connections are ended, nothing is lost.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        send_signal(self.postmaster(), "INT");
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(server.try_wait(), Ok(None)) {
+            assert!(Instant::now() < deadline, "Postgres did not stop:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts the server (after `kill` or `stop`, or in place of the running one) on the same port, with the same data.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let log = File::options().create(true).append(true).open(self.dir.path().join("log")).expect("a log");
+        let errors = log.try_clone().expect("the log can be shared");
+        let port = self.port.number.to_string();
+        let socket_dir = format!("unix_socket_directories={}", self.dir.path().display());
+        let mut command = self.as_owner("postgres");
+        command.arg("-D").arg(self.data()).args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", &socket_dir]);
+        for setting in ["fsync=off", "wal_level=logical", "max_connections=200", "shared_buffers=16MB"] {
+            command.args(["-c", setting]);
+        }
+        // A killed predecessor's workers may take a moment to let go of the data.
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("postgres starts");
+        self.server = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while self.try_sql("SELECT 1").is_err() {
+            let running = self.server.as_mut().is_some_and(|s| matches!(s.try_wait(), Ok(None)));
+            assert!(running && Instant::now() < deadline, "Postgres did not start:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Stops every process of the server where it stands: connections stay open and nothing answers.
+    pub(crate) fn freeze(&self) {
+        for pid in self.all_pids() {
+            send_signal(pid, "STOP");
+        }
+    }
+
+    /// Undoes `freeze`.
+    pub(crate) fn thaw(&self) {
+        for pid in self.all_pids() {
+            send_signal(pid, "CONT");
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The postmaster's process: the child itself, or the child's child where root had to change user.
+    fn postmaster(&self) -> u32 {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        file.lines().next().and_then(|line| line.trim().parse().ok()).expect("postmaster.pid names the postmaster")
+    }
+
+    fn all_pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.postmaster()];
+        pids.extend(self.backends());
+        pids
+    }
+
+    /// The processes whose parent is the postmaster.
+    fn backends(&self) -> Vec<u32> {
+        let output = Command::new("ps").args(["-o", "pid=", "--ppid", &self.postmaster().to_string()]).output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// A Postgres program, run as the cluster's owner, in a folder that the owner may enter.
+    fn as_owner(&self, program: &str) -> Command {
+        let mut command = match self.owner {
+            None => Command::new(bin(program)),
+            Some(owner) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", owner, "--regid", &group_of(owner), "--clear-groups", "--"]);
+                command.arg(bin(program));
+                command
+            }
+        };
+        command.current_dir(self.dir.path());
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn bin(program: &str) -> PathBuf {
+    tool("PG_BIN").join(program)
+}
+
+/// Who must own the cluster, where this process is root: Debian's `postgres` user, or `nobody`.
+fn owner() -> Option<&'static str> {
+    if id(&["-u"]) != "0" {
+        return None;
+    }
+    Some(if id(&["-u", "postgres"]).is_empty() { "nobody" } else { "postgres" })
+}
+
+fn group_of(user: &str) -> String {
+    id(&["-g", user])
+}
+
+fn id(args: &[&str]) -> String {
+    let output = Command::new("id").args(args).output().expect("the program `id` runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn postgres_survives_being_killed_stopped_and_frozen() {
+    let mut postgres = Postgres::start();
+    postgres.sql("CREATE TABLE t (id int PRIMARY KEY, name text); INSERT INTO t VALUES (1, 'one'), (2, NULL)");
+    postgres.kill();
+    assert!(postgres.try_sql("SELECT 1").is_err());
+    postgres.restart();
+    postgres.stop();
+    assert!(postgres.try_sql("SELECT 1").is_err());
+    postgres.restart();
+    postgres.freeze();
+    postgres.thaw();
+    assert_eq!(postgres.sql("SELECT * FROM t ORDER BY id"), "1|one\n2|");
+    assert!(postgres.try_sql("SELECT nothing").unwrap_err().contains("does not exist"));
+}
