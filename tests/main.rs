@@ -12,5 +12,6 @@ mod differential;
 mod locks;
 mod protocol;
 mod scan;
+mod sessions;
 mod shutdown;
 mod support;

@@ -129,7 +129,8 @@ fn server(page: &mut Page<'_>) {
     page.add("executable", path(std::env::current_exe().ok().as_deref()));
     page.add("config_file", path(state.config_file.as_deref()));
     page.add("io_threads_active", 0);
-    for (number, listener) in state.listeners.lock().iter().enumerate() {
+    let listeners = state.listeners.lock().clone();
+    for (number, listener) in listeners.iter().enumerate() {
         page.add(&format!("listener{number}"), listener);
     }
 }

@@ -1,6 +1,6 @@
 //! MONITOR: the command, and the lines that a monitoring connection is sent. It must not know sockets.
 
-use super::{Args, Ctx, Flags, Outcome, Run, Spec};
+use super::{Args, Ctx, Flags, Outcome, Run, Spec, is_secret};
 use crate::clock;
 use crate::protocol::Reply;
 use crate::state::{Client, State};
@@ -59,15 +59,6 @@ fn line(now_us: i64, db: usize, from: &str, command: &str, args: &Args<'_>) -> V
     }
     line.extend_from_slice(b"\r\n");
     line
-}
-
-/// True if an argument is a password, or a name that goes with one: no log may show it.
-pub fn is_secret(command: &str, args: &Args<'_>, index: usize) -> bool {
-    match command {
-        "auth" => index >= 1,
-        "hello" => index >= 3 && (args.is(index - 1, "AUTH") || (index >= 4 && args.is(index - 2, "AUTH"))),
-        _ => false,
-    }
 }
 
 /// Appends `bytes` in quotes, with escapes for what does not print.

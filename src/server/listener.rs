@@ -71,7 +71,6 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     }
     others.spawn(housekeeping::run(Arc::clone(&state)));
     let mut moves = state.moves.requests();
-    state.listening.store(true, Ordering::Relaxed);
     loop {
         tokio::select! {
             () = state.stopped() => break,

@@ -80,8 +80,6 @@ pub struct State {
     startup_memory: AtomicU64,
     /// The most memory that was seen in use, and when (ms since the epoch).
     peak_memory: Mutex<(u64, i64)>,
-    /// Set once connections are accepted.
-    pub listening: AtomicBool,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
     stopped: Notify,
@@ -140,7 +138,6 @@ impl State {
             rates: Rates::default(),
             startup_memory: AtomicU64::new(0),
             peak_memory: Mutex::new((0, now)),
-            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),
