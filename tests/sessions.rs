@@ -188,11 +188,14 @@ fn clients_are_killed_by_what_they_are() {
     ];
     for filter in filters {
         let mut victim = server.client();
+        // Once it is answered, the server knows it.
+        assert_eq!(victim.cmd(&["PING"]), Value::simple("PONG"));
         let mut command = vec!["CLIENT".to_owned(), "KILL".to_owned()];
         command.extend(filter(&mut victim));
         let reply = admin.cmd(&command);
         let expected = if command.len() == 3 { Value::ok() } else { Value::Int(1) };
         assert_eq!(reply, expected, "{command:?}");
+        assert_eq!(admin.cmd(&["CLIENT", "LIST"]).text().map(|text| text.lines().count()), Some(1), "{command:?}");
         assert!(victim.is_closed(), "{command:?}");
     }
     // Who kills itself is told first.

@@ -288,6 +288,8 @@ fn kill_all(ctx: &Ctx<'_>, filter: &Filter<'_>) -> (usize, Outcome) {
         if client.id == ctx.client.info.id {
             outcome = Outcome::Close;
         } else {
+            // Nobody meets it any more, although its task has yet to notice.
+            ctx.state.disconnect(client);
             client.kill();
         }
     }
