@@ -14,3 +14,4 @@ mod protocol;
 mod scan;
 mod shutdown;
 mod support;
+mod tidy;
