@@ -15,3 +15,4 @@ mod scan;
 mod sessions;
 mod shutdown;
 mod support;
+mod tidy;
