@@ -1,7 +1,12 @@
 //! The only file that reads the time. Everything else is handed `now`.
 
+#[cfg(not(miri))]
+use fastant::Instant;
 use std::cell::Cell;
 use std::sync::OnceLock;
+/// fastant asks the processor what it can do before `main`, which Miri cannot.
+#[cfg(miri)]
+use std::time::Instant;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch, as TTLs count.
@@ -17,8 +22,8 @@ pub fn now_us() -> i64 {
 /// Nanoseconds on a clock that never goes back, from an arbitrary start.
 #[inline]
 pub fn monotonic_ns() -> u64 {
-    static START: OnceLock<fastant::Instant> = OnceLock::new();
-    let start = START.get_or_init(fastant::Instant::now);
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
     start.elapsed().as_nanos() as u64
 }
 

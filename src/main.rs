@@ -1,5 +1,7 @@
 //! The command line: wires the rooms together and knows nothing of their insides.
 
+mod ping;
+
 use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
 use cenote::source::Sources;
 use cenote::state::State;
@@ -8,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -20,7 +23,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let asks_for_help = |arg: &OsString| ["-h", "--help", "-v", "-V", "--version"].iter().any(|help| arg == help);
-    if args.first().is_some_and(|arg| arg == "check") || args.iter().any(asks_for_help) {
+    if args.first().is_some_and(|arg| arg == "check" || arg == "ping") || args.iter().any(asks_for_help) {
         return subcommand();
     }
     match Config::load(&args) {
@@ -35,17 +38,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// `--help`, `--version` and `check`: what clap parses. Directives are the business of `config`.
+/// `--help`, `--version`, `check` and `ping`: what clap parses. Directives are the business of `config`.
 fn subcommand() -> ExitCode {
     let check = Command::new("check")
         .about("Validate a routes file: parse it, connect, prepare every query")
         .arg(Arg::new("FILE").required(true).help("The routes file (TOML)"))
         .arg(Arg::new("url").long("url").value_name("URL").help("Connect here instead of to the file's sources"));
+    let port = Arg::new("port").short('p').long("port").default_value("6379");
+    let seconds = Arg::new("timeout").short('t').long("timeout").value_name("SECONDS").default_value("3");
+    let ping = Command::new("ping")
+        .about("Ask a running server whether it answers; the exit code tells")
+        .arg(Arg::new("host").long("host").default_value("127.0.0.1").help("Its host"))
+        .arg(port.value_parser(clap::value_parser!(u16)).help("Its port"))
+        .arg(Arg::new("socket").short('s').long("socket").value_name("PATH").help("Its Unix socket, instead"))
+        .arg(seconds.value_parser(clap::value_parser!(u16).range(1..)).help("How long to wait for the answer"));
     let matches = Command::new("cenote")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Redis-protocol-compatible caching server that fills itself from Postgres")
         .override_usage(
-            "cenote [redis.conf] [--directive value ...] [--routes FILE]\n       cenote check FILE [--url URL]",
+            "cenote [redis.conf] [--directive value ...] [--routes FILE]\n       cenote check FILE [--url URL]\n       \
+             cenote ping [--port PORT]",
         )
         .after_help(
             "Every directive of redis.conf is also an option: --port 6380, --maxmemory 1gb. Options win over the file.\n\
@@ -56,13 +68,22 @@ fn subcommand() -> ExitCode {
         .arg(Arg::new("version").short('v').short_alias('V').long("version").help("Print version")
             .action(clap::ArgAction::Version))
         .arg(Arg::new("directives").num_args(0..).hide(true).trailing_var_arg(true).allow_hyphen_values(true))
-        .subcommand(check)
+        .subcommands([check, ping])
         .get_matches();
     match matches.subcommand() {
         Some(("check", check)) => {
             let file = check.get_one::<String>("FILE").map(String::as_str).unwrap_or_default();
             let url = check.get_one::<String>("url").map(String::as_str);
             cenote::source::run_check(file.as_ref(), url, &mut std::io::stdout().lock())
+        }
+        Some(("ping", ping)) => {
+            let text = |name| ping.get_one::<String>(name).map(String::as_str);
+            let number = |name| ping.get_one::<u16>(name).copied().unwrap_or_default();
+            let tcp = || ping::Target::Tcp(text("host").unwrap_or_default(), number("port"));
+            ping::run(
+                text("socket").map_or_else(tcp, ping::Target::Unix),
+                Duration::from_secs(number("timeout").into()),
+            )
         }
         _ => ExitCode::SUCCESS,
     }

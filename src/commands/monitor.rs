@@ -5,6 +5,7 @@ use crate::clock;
 use crate::protocol::Reply;
 use crate::state::{Client, State};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "monitor",
@@ -36,7 +37,12 @@ pub fn feed_monitors(state: &State, client: &Client, spec: &Spec, args: &Args<'_
         Some(path) if origin.is_unix => format!("unix:{path}"),
         _ => origin.addr.clone(),
     };
-    state.monitors.send(&Bytes::from(line(clock::now_us(), client.db(), &from, spec.name, args)), limit);
+    let line = Bytes::from(line(clock::now_us(), client.db(), &from, spec.name, args));
+    let dropped = state.monitors.send(&line, limit);
+    if dropped > 0 {
+        tracing::warn!("closed {dropped} monitors: more unsent lines than client-output-buffer-limit");
+        state.clients.output_limit_hits.fetch_add(dropped as u64, Ordering::Relaxed);
+    }
 }
 
 /// `+1339518083.107412 [0 127.0.0.1:60866] "keys" "*"` and a line end.

@@ -9,13 +9,13 @@ use crate::clock;
 use crate::config::Config;
 use crate::open_files;
 use crate::state::{Origin, State};
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -28,9 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_LOG_EVERY_MS: i64 = 5_000;
 /// Open files beside the connections: standard streams, listeners, runtimes, sources, the log.
 const OTHER_FILES: u64 = 64;
-/// Refused connections that are being told why, at a time.
+/// Refused connections that may take their time to read why, at a time.
 const REFUSALS: usize = 32;
-/// How long a refused connection may take to read why.
+/// How long that time is.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
@@ -192,17 +192,15 @@ impl Acceptor {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    fn admit_tcp(&self, mut socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn admit_tcp(&self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let config = self.state.config.load();
+        let mut socket = socket.into_std()?;
         if let Some(why) = self.refusal(&config, peer.ip().to_canonical().is_loopback()) {
-            self.refuse(move || async move {
-                socket.write_all(why.as_bytes()).await?;
-                socket.shutdown().await?;
-                drain(socket).await
-            });
+            socket.write_all(why.as_bytes())?;
+            socket.shutdown(Shutdown::Write)?;
+            self.see_off(TcpStream::from_std(socket)?);
             return Ok(());
         }
-        let socket = socket.into_std()?;
         sockets::set_options(&socket, config.tcp_keepalive)?;
         let laddr = socket.local_addr()?.to_string();
         let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), is_unix: false, worker: 0 };
@@ -210,17 +208,15 @@ impl Acceptor {
         Ok(())
     }
 
-    fn admit_unix(&self, mut socket: UnixStream, addr: &str) -> io::Result<()> {
+    fn admit_unix(&self, socket: UnixStream, addr: &str) -> io::Result<()> {
         let config = self.state.config.load();
+        let mut socket = socket.into_std()?;
         if let Some(why) = self.refusal(&config, true) {
-            self.refuse(move || async move {
-                socket.write_all(why.as_bytes()).await?;
-                socket.shutdown().await?;
-                drain(socket).await
-            });
+            socket.write_all(why.as_bytes())?;
+            socket.shutdown(Shutdown::Write)?;
+            self.see_off(UnixStream::from_std(socket)?);
             return Ok(());
         }
-        let socket = socket.into_std()?;
         let fd = socket.as_raw_fd();
         let origin = Origin { addr: addr.into(), laddr: addr.into(), fd, is_unix: true, worker: 0 };
         self.hand_over(&config, Accepted::Unix(socket), origin);
@@ -238,19 +234,18 @@ impl Acceptor {
         }
     }
 
-    /// Tells a connection why it may not come in. If many are being told, it is closed without a word.
-    fn refuse<F>(&self, tell: impl FnOnce() -> F)
-    where
-        F: Future<Output = io::Result<()>> + Send + 'static,
-    {
+    /// Sees that a refused connection can read why: a socket that is closed with unread bytes would take the line
+    /// back. If many are being seen off, it is closed at once.
+    fn see_off(&self, mut socket: impl AsyncReadExt + Unpin + Send + 'static) {
         self.state.clients.rejected.fetch_add(1, Ordering::Relaxed);
-        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let told = tokio::time::timeout(REFUSAL_PATIENCE, tell());
-            tokio::spawn(async move {
-                let _ = told.await;
-                drop(permit);
-            });
-        }
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let mut bytes = [0; 1024];
+        let drained = async move { while socket.read(&mut bytes).await.is_ok_and(|len| len > 0) {} };
+        let drained = tokio::time::timeout(REFUSAL_PATIENCE, drained);
+        tokio::spawn(async move {
+            let _ = drained.await;
+            drop(permit);
+        });
     }
 
     fn hand_over(&self, config: &Config, socket: Accepted, mut origin: Origin) {
@@ -263,11 +258,4 @@ impl Acceptor {
         let client = self.state.clients.connect(origin, config.requirepass.is_empty(), clock::now_ms());
         worker.take_over(socket, client);
     }
-}
-
-/// Reads and forgets what comes: a socket that is closed with unread bytes would take the last line back.
-async fn drain(mut socket: impl AsyncReadExt + Unpin) -> io::Result<()> {
-    let mut bytes = [0; 4096];
-    while socket.read(&mut bytes).await? > 0 {}
-    Ok(())
 }
