@@ -4,6 +4,7 @@
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts};
 use crate::protocol::Reply;
+use crate::source::SourceSnapshot;
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
@@ -342,7 +343,50 @@ fn keyspace(page: &mut Page<'_>) {
 }
 
 fn read_through(page: &mut Page<'_>) {
-    page.add("readthrough_enabled", u8::from(page.state.sources.has_routes()));
+    let state = page.state;
+    let sources = state.sources.snapshots();
+    let sum = |counter: fn(&SourceSnapshot) -> u64| sources.iter().map(counter).sum::<u64>();
+    let (in_flight, absent) = state.keyspace.lease_counts();
+    page.add("readthrough_enabled", u8::from(state.sources.has_routes()));
+    page.add("readthrough_routes", state.sources.routes().len());
+    page.add("readthrough_sources", sources.len());
+    page.add("readthrough_loads", sum(|source| source.loads));
+    page.add("readthrough_loads_in_flight", in_flight);
+    page.add("readthrough_load_errors", sum(|source| source.errors.iter().sum()));
+    page.add("readthrough_queries", sum(|source| source.queries));
+    page.add("readthrough_retries", sum(|source| source.retries));
+    let fills = &state.fills;
+    for (name, counter) in [
+        ("waits_joined", &fills.joined),
+        ("values_stored", &fills.stored),
+        ("values_voided", &fills.voided),
+        ("values_unkept", &fills.unkept),
+        ("rows_absent", &fills.absent),
+    ] {
+        page.add(&format!("readthrough_{name}"), counter.load(Ordering::Relaxed));
+    }
+    page.add("readthrough_absent_keys", absent);
+    for source in sources {
+        let (time, pool) = (&source.query_time, &source.pool);
+        let figures = format!(
+            "loads={},rows={},absent={},errors={},queries={},query_p50_usec={},query_p99_usec={},\
+             pool_max={},pool_size={},pool_idle={},pool_waiting={},connects={},connect_errors={}",
+            source.loads,
+            source.rows,
+            source.absent,
+            source.errors.iter().sum::<u64>(),
+            source.queries,
+            time.quantile_us(0.5),
+            time.quantile_us(0.99),
+            pool.max,
+            pool.size,
+            pool.idle,
+            pool.waiting,
+            pool.connects,
+            pool.connect_errors,
+        );
+        page.add(&format!("source_{}", source.name), figures);
+    }
 }
 
 #[cfg(test)]
