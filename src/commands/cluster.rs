@@ -37,6 +37,7 @@ const fn with(syntax: &'static str, row: Spec) -> Spec {
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
+    Spec { acl: Acl::CONNECTION, ..row("asking", 1, Flags::FAST, NONE) },
     Spec { complexity: "Depends on subcommand.", run: Run::Container, ..row("cluster", -2, Flags::NONE, NONE) },
     with("slot [slot ...]", row("cluster|addslots", -3, CHANGE, NONE)),
     since(

@@ -218,7 +218,7 @@ fn cenote(seed: u64) -> String {
                 3 => '~',
                 _ => {
                     let distance = (column + wall).abs_diff(drop) + (row - 4) * 2;
-                    if distance % 5 == 0 && distance < 16 { '-' } else { ' ' }
+                    if distance.is_multiple_of(5) && distance < 16 { '-' } else { ' ' }
                 }
             })
             .collect();
