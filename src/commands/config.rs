@@ -73,6 +73,9 @@ fn get(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     Outcome::Done
 }
 
+/// What cannot be put into force while the server runs: the listening sockets are made at its start.
+const FIXED: &[&str] = &["bind", "port"];
+
 fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return fail(reply, SYNTAX_ERROR);
@@ -83,10 +86,17 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let updated = ctx.state.config.update(|before| {
         let after = before.set(&pairs, local)?;
         changed = before.changed(&after);
-        Ok::<_, SetError>(after)
+        match changed.iter().find(|name| FIXED.contains(name)) {
+            Some(name) => Err(SetError::failed(name, "the server listens where it did at its start")),
+            None => Ok(after),
+        }
     });
-    if let Err(error) = updated {
-        return fail(reply, &format!("ERR {error}"));
+    let config = match updated {
+        Ok(config) => config,
+        Err(error) => return fail(reply, &format!("ERR {error}")),
+    };
+    if let Some(set_log_level) = ctx.state.set_log_level.get() {
+        set_log_level(config.loglevel);
     }
     for name in changed {
         if find(name.as_bytes()).is_some_and(|found| found.directive.effect == Effect::Accepted) {

@@ -2,7 +2,7 @@
 //! no sense here has Redis's neutral value. Knows the server's state only.
 
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
-use crate::keyspace::{Access, Counts};
+use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
 use crate::source::SourceSnapshot;
 use crate::state::{CommandStats, State, percentile_ns};
@@ -31,6 +31,7 @@ const SECTIONS: &[Section] = &[
     Section("clients", "Clients", true, clients),
     Section("memory", "Memory", true, memory),
     Section("persistence", "Persistence", true, persistence),
+    Section("threads", "Threads", true, threads),
     Section("stats", "Stats", true, stats),
     Section("replication", "Replication", true, replication),
     Section("cpu", "CPU", true, cpu),
@@ -194,8 +195,10 @@ fn memory(page: &mut Page<'_>) {
     page.add("mem_clients_normal", report.clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.add("mem_allocator", "mimalloc");
-    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running", "lazyfree_pending_objects"]);
-    page.add("lazyfreed_objects", 0);
+    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
+    let (pending, freed) = lazy_freed();
+    page.add("lazyfree_pending_objects", pending);
+    page.add("lazyfreed_objects", freed);
 }
 
 fn persistence(page: &mut Page<'_>) {
@@ -217,6 +220,21 @@ fn persistence(page: &mut Page<'_>) {
     page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
     page.add("aof_last_write_status", "ok");
     page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+}
+
+/// The workers, as Redis names its threads for input and output.
+fn threads(page: &mut Page<'_>) {
+    let state = page.state;
+    let mut clients = vec![0; state.workers.len()];
+    state.clients.each(|client| {
+        if let Some(count) = clients.get_mut(client.origin.worker) {
+            *count += 1;
+        }
+    });
+    for (index, (worker, clients)) in state.workers.iter().zip(clients).enumerate() {
+        let figures = format!("clients={clients},reads={},writes={}", worker.reads.get(), worker.writes.get());
+        page.add(&format!("io_thread_{index}"), figures);
+    }
 }
 
 fn stats(page: &mut Page<'_>) {
