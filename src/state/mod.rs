@@ -23,14 +23,14 @@ pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
-use crate::config::ConfigHandle;
+use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// What became of loads.
@@ -48,6 +48,9 @@ pub struct Fills {
     pub absent: AtomicU64,
 }
 
+/// Changes what is logged.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 /// The server, as commands and connections see it.
 pub struct State {
     /// All keys.
@@ -64,6 +67,8 @@ pub struct State {
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
     pub config_file: Option<PathBuf>,
+    /// What CONFIG SET loglevel calls, once the log is there.
+    pub set_log_level: OnceLock<SetLogLevel>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -130,6 +135,7 @@ impl State {
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
+            set_log_level: OnceLock::new(),
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
