@@ -279,7 +279,8 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     page.zeros(&["eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum"]);
     page.zeros(&["instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_duration_usec"]);
-    page.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key"]);
+    page.add("acl_access_denied_auth", state.clients.auth_failures.load(Ordering::Relaxed));
+    page.zeros(&["acl_access_denied_cmd", "acl_access_denied_key"]);
     page.add("acl_access_denied_channel", 0);
 }
 

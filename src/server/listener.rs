@@ -8,7 +8,7 @@ use super::worker::{self, Ending, Worker};
 use crate::clock;
 use crate::config::Config;
 use crate::open_files;
-use crate::state::{Origin, State};
+use crate::state::{MoveRequest, Origin, State};
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -26,8 +26,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two log lines about that, in ms.
 const ACCEPT_LOG_EVERY_MS: i64 = 5_000;
-/// Open files beside the connections: standard streams, listeners, runtimes, sources, the log.
-const OTHER_FILES: u64 = 64;
 /// Refused connections that may take their time to read why, at a time.
 const REFUSALS: usize = 32;
 /// How long that time is.
@@ -53,7 +51,7 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     fit_open_files(&state)?;
     let config = state.config.load();
     let sockets = sockets::open(&config)?;
-    announce(&state, &config, &sockets);
+    *state.listeners.lock() = tell(&config, &sockets);
     let workers = (0..state.workers.len())
         .map(|index| worker::start(Arc::clone(&state), index))
         .collect::<io::Result<Vec<_>>>()?;
@@ -63,22 +61,62 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
         refusals: Arc::new(Semaphore::new(REFUSALS)),
         failure_logged_at: AtomicI64::new(0),
     });
-    let mut tasks = JoinSet::new();
+    let (mut tcp, mut others) = (JoinSet::new(), JoinSet::new());
     for socket in sockets {
         let acceptor = Arc::clone(&acceptor);
         match socket {
-            Listening::Tcp(socket) => tasks.spawn(acceptor.accept_tcp(socket)),
-            Listening::Unix(socket, file) => tasks.spawn(acceptor.accept_unix(socket, file)),
+            Listening::Tcp(socket) => tcp.spawn(acceptor.accept_tcp(socket)),
+            Listening::Unix(socket, file) => others.spawn(acceptor.accept_unix(socket, file)),
         };
     }
-    tasks.spawn(housekeeping::run(Arc::clone(&state)));
-    state.stopped().await;
+    others.spawn(housekeeping::run(Arc::clone(&state)));
+    let mut moves = state.moves.requests();
+    loop {
+        tokio::select! {
+            () = state.stopped() => break,
+            Some(wanted) = moves.recv() => move_to(&acceptor, &mut tcp, wanted).await,
+        }
+    }
     // The sockets are closed, and a Unix socket's file removed, before the connections end.
-    tasks.shutdown().await;
+    tcp.shutdown().await;
+    others.shutdown().await;
     if let Some(acceptor) = Arc::into_inner(acceptor) {
         stop(&state, acceptor.workers.into_iter().map(Worker::finish).collect()).await;
     }
     Ok(())
+}
+
+/// CONFIG SET of `port` or `bind`: closes the TCP sockets and opens others, or the same again if that fails.
+async fn move_to(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, wanted: MoveRequest) {
+    tcp.shutdown().await;
+    let (config, result) = match sockets::open_tcp(&wanted.config) {
+        Ok(sockets) if sockets.is_empty() && wanted.config.port != 0 && !wanted.config.bind.is_empty() => {
+            (acceptor.state.config.load(), Err("none of the addresses is this machine's".into()))
+        }
+        Ok(sockets) => {
+            listen(acceptor, tcp, &wanted.config, sockets);
+            return wanted.answer(Ok(()));
+        }
+        Err(error) => (acceptor.state.config.load(), Err(error.to_string())),
+    };
+    match sockets::open_tcp(&config) {
+        Ok(sockets) => listen(acceptor, tcp, &config, sockets),
+        Err(error) => tracing::error!("{error}: no TCP connection is accepted any more"),
+    }
+    wanted.answer(result);
+}
+
+fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sockets: Vec<TcpListener>) {
+    let sockets: Vec<_> = sockets.into_iter().map(Listening::Tcp).collect();
+    let mut listeners = tell(config, &sockets);
+    for socket in sockets {
+        if let Listening::Tcp(socket) = socket {
+            tcp.spawn(Arc::clone(acceptor).accept_tcp(socket));
+        }
+    }
+    let mut told = acceptor.state.listeners.lock();
+    listeners.extend(told.drain(..).filter(|line| line.starts_with(UNIX)));
+    *told = listeners;
 }
 
 /// Lets the workers end: first in peace, then without.
@@ -97,27 +135,36 @@ async fn stop(state: &State, mut workers: Vec<Ending>) {
 
 /// Makes `maxclients` and the limit of open files agree: raises the limit, or lowers `maxclients`.
 fn fit_open_files(state: &State) -> io::Result<()> {
-    let maxclients = u64::from(state.config.load().maxclients);
-    let limit = open_files::raise(maxclients + OTHER_FILES);
-    if limit >= maxclients + OTHER_FILES {
+    let maxclients = state.config.load().maxclients;
+    let fitting = open_files::make_room_for(maxclients);
+    if fitting == maxclients {
         return Ok(());
     }
-    let Some(fitting) = limit.checked_sub(OTHER_FILES).filter(|clients| *clients > 0) else {
-        let text = format!("the limit of {limit} open files is too low: `ulimit -n` must be more than {OTHER_FILES}");
+    let others = open_files::OTHERS;
+    if fitting == 0 {
+        let text = format!("this process may open too few files: `ulimit -n` must be more than {others}");
         return Err(io::Error::other(text));
-    };
+    }
     tracing::warn!(
-        "maxclients is lowered from {maxclients} to {fitting}: this process may open only {limit} files \
-         (raise `ulimit -n`, LimitNOFILE= of the unit)"
+        "maxclients is lowered from {maxclients} to {fitting}: this process may open no more than {} files \
+         (raise `ulimit -n`, LimitNOFILE= of the unit)",
+        u64::from(fitting) + others,
     );
     let lowered = state.config.update(|config| config.with(&[("maxclients", &fitting.to_string())]));
     lowered.map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Logs what the server listens on, and keeps it for INFO.
-fn announce(state: &State, config: &Config, sockets: &[Listening]) {
-    let mut listeners = Vec::new();
-    let mut tcp = String::new();
+/// How INFO's line on a Unix socket starts.
+const UNIX: &str = "name=unix,";
+
+/// Logs sockets that are listened on; returns the lines on them for INFO.
+fn tell(config: &Config, sockets: &[Listening]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
+        let bind = config.bind.iter();
+        let bind = bind.map(|addr| format!("bind={}{},", if addr.optional { "-" } else { "" }, addr.host));
+        lines.push(format!("name=tcp,{}port={}", bind.collect::<String>(), config.port));
+    }
     for socket in sockets {
         match socket {
             Listening::Tcp(socket) => {
@@ -127,17 +174,11 @@ fn announce(state: &State, config: &Config, sockets: &[Listening]) {
             }
             Listening::Unix(_, file) => {
                 tracing::info!("listening on {}", file.path());
-                listeners.push(format!("name=unix,bind={}", file.path()));
+                lines.push(format!("{UNIX}bind={}", file.path()));
             }
         }
     }
-    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
-        for addr in &config.bind {
-            tcp += &format!(",bind={}{}", if addr.optional { "-" } else { "" }, addr.host);
-        }
-        listeners.insert(0, format!("name=tcp{tcp},port={}", config.port));
-    }
-    *state.listeners.lock() = listeners;
+    lines
 }
 
 /// What the accepting tasks share.

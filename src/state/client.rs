@@ -173,7 +173,7 @@ impl ClientInfo {
 
     /// True if it comes from this machine: the loopback interface or the Unix socket.
     pub fn is_local(&self) -> bool {
-        ["127.", "[::1]:", "/"].iter().any(|start| self.origin.addr.starts_with(start))
+        self.origin.is_unix || ["127.", "[::1]:"].iter().any(|start| self.origin.addr.starts_with(start))
     }
 
     /// Its kind.
@@ -327,7 +327,8 @@ impl Clients {
 
     /// Forgets the counts, as CONFIG RESETSTAT does.
     pub fn reset_counts(&self) {
-        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+        let limits = [&self.output_limit_hits, &self.query_limit_hits];
+        for count in [&self.accepted, &self.rejected, &self.auth_failures].into_iter().chain(limits) {
             count.store(0, Ordering::Relaxed);
         }
     }

@@ -6,6 +6,7 @@ mod errors;
 mod latency;
 mod memory;
 mod monitor;
+mod moves;
 mod pause;
 mod rates;
 mod slowlog;
@@ -16,6 +17,7 @@ pub use errors::ErrorKinds;
 pub use latency::{LatencyMonitor, Spike, Spikes};
 pub use memory::MemoryReport;
 pub use monitor::Monitors;
+pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
@@ -90,6 +92,8 @@ pub struct State {
     pub monitors: Monitors,
     /// What the server listens on, as INFO's `listener0` and so on tell it.
     pub listeners: Mutex<Vec<String>>,
+    /// Asks for other sockets.
+    pub moves: Moves,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
     /// CLIENT PAUSE.
@@ -144,6 +148,7 @@ impl State {
             stopped: Notify::new(),
             monitors: Monitors::default(),
             listeners: Mutex::default(),
+            moves: Moves::default(),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
         }
