@@ -12,6 +12,7 @@ mod differential;
 mod locks;
 mod protocol;
 mod scan;
+mod sessions;
 mod shutdown;
 mod support;
 mod tidy;

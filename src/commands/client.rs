@@ -294,8 +294,9 @@ fn set_info(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         return Outcome::Done;
     }
     if !super::connection::is_plain_word(value) {
-        let name = if is_name { "lib-name" } else { "lib-ver" };
-        return fail(reply, &format!("ERR {name} cannot contain spaces, newlines or special characters."));
+        let text = b" cannot contain spaces, newlines or special characters.";
+        reply.error_bytes(&[b"ERR ", args.at(2), text.as_slice()].concat());
+        return Outcome::Done;
     }
     let value = String::from_utf8_lossy(value).into_owned();
     let mut labels = ctx.client.info.labels.lock();
@@ -469,9 +470,7 @@ fn import_source(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
 
 /// The error of too many arguments, where the row's arity does not catch them.
 fn subcommand_syntax(args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let head = b"ERR unknown subcommand or wrong number of arguments for '";
-    reply.error_bytes(&[head.as_slice(), args.at(1), b"'. Try CLIENT HELP."].concat());
-    Outcome::Done
+    super::help::wrong_subcommand("CLIENT", args, reply)
 }
 
 const HELP: &[&str] = &[

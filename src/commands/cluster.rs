@@ -37,6 +37,7 @@ const fn with(syntax: &'static str, row: Spec) -> Spec {
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
+    Spec { acl: Acl::CONNECTION, ..row("asking", 1, Flags::FAST, NONE) },
     Spec { complexity: "Depends on subcommand.", run: Run::Container, ..row("cluster", -2, Flags::NONE, NONE) },
     with("slot [slot ...]", row("cluster|addslots", -3, CHANGE, NONE)),
     since(
@@ -74,6 +75,11 @@ pub(super) const COMMANDS: &[Spec] = &[
     ),
     since("7.0.0", row("cluster|shards", 2, LOOK, VARIES)),
     with("node-id", row("cluster|slaves", 3, ADMIN, VARIES)),
+    Spec {
+        since: "8.2.0",
+        syntax: "<SLOTSRANGE start-slot end-slot | ORDERBY metric [LIMIT limit] [ASC | DESC]>",
+        ..row("cluster|slot-stats", -4, LOOK, &["nondeterministic_output", "request_policy:all_shards"])
+    },
     row("cluster|slots", 2, LOOK, VARIES),
     Spec { acl: Acl::CONNECTION, ..row("readonly", 1, MODE, NONE) },
     Spec { acl: Acl::CONNECTION, ..row("readwrite", 1, MODE, NONE) },

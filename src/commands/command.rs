@@ -274,9 +274,21 @@ fn getkeysandflags(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
     for (key, flags) in keys {
         reply.array(2);
         reply.bulk(key);
-        names(reply, flags.names());
+        names(reply, with_options(flags, args).names());
     }
     Outcome::Done
+}
+
+/// What a key's flags come to with the options at hand, where they depend on them: SET, without GET, overwrites.
+fn with_options(flags: KeyFlags, args: &Args<'_>) -> KeyFlags {
+    if !flags.has(KeyFlags::VARIABLE_FLAGS) {
+        return flags;
+    }
+    // The arguments are those of COMMAND GETKEYSANDFLAGS, then the command's own.
+    match (5..args.len()).any(|index| args.is(index, "get")) {
+        true => KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE),
+        false => KeyFlags::OW.or(KeyFlags::UPDATE),
+    }
 }
 
 #[cfg(test)]

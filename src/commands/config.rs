@@ -2,7 +2,8 @@
 
 use super::{Args, Ctx, Flags, Outcome, Run, SYNTAX_ERROR, Spec, fail, help};
 use crate::config::directives::{Effect, find};
-use crate::config::{SetError, io_text};
+use crate::config::{Config, SetError, io_text};
+use crate::open_files;
 use crate::protocol::Reply;
 
 const ROW: Spec = Spec {
@@ -83,10 +84,15 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let updated = ctx.state.config.update(|before| {
         let after = before.set(&pairs, local)?;
         changed = before.changed(&after);
+        put_into_force(ctx, before, &after, &changed)?;
         Ok::<_, SetError>(after)
     });
-    if let Err(error) = updated {
-        return fail(reply, &format!("ERR {error}"));
+    let config = match updated {
+        Ok(config) => config,
+        Err(error) => return fail(reply, &format!("ERR {error}")),
+    };
+    if let Some(set_log_level) = ctx.state.set_log_level.get() {
+        set_log_level(config.loglevel);
     }
     for name in changed {
         if find(name.as_bytes()).is_some_and(|found| found.directive.effect == Effect::Accepted) {
@@ -95,6 +101,26 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     }
     reply.ok();
     Outcome::Done
+}
+
+/// What a change needs besides the new values: file descriptors, sockets. Last what can be undone least.
+fn put_into_force(ctx: &Ctx<'_>, before: &Config, after: &Config, changed: &[&str]) -> Result<(), SetError> {
+    let room = open_files::make_room_for(after.maxclients);
+    if after.maxclients > before.maxclients && room < after.maxclients {
+        let text = "The operating system is not able to handle the specified number of clients, try with";
+        return Err(SetError::failed("maxclients", format!("{text} {room}")));
+    }
+    let (port, bind) = (changed.contains(&"port"), changed.contains(&"bind"));
+    if port || bind {
+        ctx.state.moves.ask(after.clone()).map_err(|why| {
+            tracing::warn!("CONFIG SET of port or bind failed: {why}");
+            match bind {
+                true => SetError::failed("bind", "Failed to bind to specified addresses."),
+                false => SetError::failed("port", "Unable to listen on this port. Check server logs."),
+            }
+        })?;
+    }
+    Ok(())
 }
 
 fn resetstat(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

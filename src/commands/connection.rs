@@ -3,13 +3,11 @@
 use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail};
 use crate::protocol::{Reply, Version, parse_i64};
 use crate::state::{DEFAULT_USER, ReplyMode};
+use crate::version;
 use std::hint::black_box;
 
 const QUICK: Flags = Flags::FAST.or(Flags::LOADING).or(Flags::STALE);
 const HANDSHAKE: Flags = QUICK.or(Flags::NOSCRIPT).or(Flags::NO_AUTH).or(Flags::ALLOW_BUSY);
-
-/// The version of Redis whose behaviour clients may expect.
-pub const REDIS_VERSION: &str = "7.2.4";
 
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
@@ -235,7 +233,7 @@ fn hello(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         reply.set_version(version);
     }
     reply.map(7);
-    for (key, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+    for (key, value) in [("server", "redis"), ("version", version::REDIS)] {
         reply.text(key);
         reply.text(value);
     }

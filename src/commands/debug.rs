@@ -73,16 +73,16 @@ const SUBCOMMANDS: &[Sub] = &[
     Sub("HELP", (2, 2), "Lists the subcommands.", list),
 ];
 
+/// What DEBUG PROTOCOL DOUBLE answers.
+#[expect(clippy::approx_constant, reason = "the reply of the real server")]
+const PROTOCOL_DOUBLE: f64 = 3.141;
+
 fn debug(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let fits = |sub: &&Sub| args.is(1, sub.name()) && (sub.1.0..=sub.1.1).contains(&args.len());
     if let Some(sub) = SUBCOMMANDS.iter().find(fits) {
         return (sub.3)(ctx, args, reply);
     }
-    let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
-    text.extend(args.at(1).iter().take(128));
-    text.extend(b"'. Try DEBUG HELP.");
-    reply.error_bytes(&text);
-    Outcome::Done
+    help::wrong_subcommand("DEBUG", args, reply)
 }
 
 fn list(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -198,7 +198,7 @@ fn object(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         let bits = entry.access();
         let idle = Access::idle_seconds(bits, now);
         let length = serialized_length(entry.value());
-        let encoding = encoding(entry.value());
+        let encoding = entry.value().encoding();
         format!(
             "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{length} lru:{bits} lru_seconds_idle:{idle}"
         )
@@ -208,17 +208,6 @@ fn object(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         Err(text) => reply.error(text),
     }
     Outcome::Done
-}
-
-/// Strings up to this length are `embstr`, in bytes.
-const EMBEDDED: usize = 44;
-
-fn encoding(value: Value<'_>) -> &'static str {
-    match value {
-        Value::Int(_) => "int",
-        Value::Inline(bytes, false) if bytes.len() <= EMBEDDED => "embstr",
-        Value::Inline(..) | Value::Shared(_) => "raw",
-    }
 }
 
 /// Bytes of the value in an RDB file, uncompressed.
@@ -344,7 +333,7 @@ fn protocol(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
     match kind.as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(PROTOCOL_DOUBLE),
         b"bignum" if v3 => reply.output().raw(format!("({BIG}\r\n").as_bytes()),
         b"bignum" => reply.text(BIG),
         b"null" => reply.null(),

@@ -29,6 +29,15 @@ pub(super) fn help(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
     Outcome::Done
 }
 
+/// The error of a subcommand whose arguments no row's arity refuses, but the subcommand does.
+pub(super) fn wrong_subcommand(container: &str, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let name = super::c_text(args.at(1));
+    let head = b"ERR unknown subcommand or wrong number of arguments for '";
+    let tail = format!("'. Try {container} HELP.");
+    reply.error_bytes(&[head.as_slice(), &name[..name.len().min(128)], tail.as_bytes()].concat());
+    Outcome::Done
+}
+
 /// Writes a help text: subcommands with their arguments, each followed by what it does.
 pub(super) fn lines<'a>(
     reply: &mut Reply<'_>,

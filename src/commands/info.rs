@@ -2,8 +2,9 @@
 //! no sense here has Redis's neutral value. Knows the server's state only.
 
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
-use crate::keyspace::{Access, Counts};
+use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
+use crate::source::SourceSnapshot;
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
@@ -30,6 +31,7 @@ const SECTIONS: &[Section] = &[
     Section("clients", "Clients", true, clients),
     Section("memory", "Memory", true, memory),
     Section("persistence", "Persistence", true, persistence),
+    Section("threads", "Threads", true, threads),
     Section("stats", "Stats", true, stats),
     Section("replication", "Replication", true, replication),
     Section("cpu", "CPU", true, cpu),
@@ -129,15 +131,7 @@ fn server(page: &mut Page<'_>) {
     page.add("executable", path(std::env::current_exe().ok().as_deref()));
     page.add("config_file", path(state.config_file.as_deref()));
     page.add("io_threads_active", 0);
-    let mut listeners = Vec::new();
-    if config.port > 0 {
-        let hosts =
-            config.bind.iter().map(|bind| format!("bind={}{},", if bind.optional { "-" } else { "" }, bind.host));
-        listeners.push(format!("name=tcp,{}port={}", hosts.collect::<String>(), config.port));
-    }
-    if !config.unixsocket.is_empty() {
-        listeners.push(format!("name=unix,bind={}", config.unixsocket));
-    }
+    let listeners = state.listeners.lock().clone();
     for (number, listener) in listeners.iter().enumerate() {
         page.add(&format!("listener{number}"), listener);
     }
@@ -201,8 +195,10 @@ fn memory(page: &mut Page<'_>) {
     page.add("mem_clients_normal", report.clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.add("mem_allocator", "mimalloc");
-    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running", "lazyfree_pending_objects"]);
-    page.add("lazyfreed_objects", 0);
+    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
+    let (pending, freed) = lazy_freed();
+    page.add("lazyfree_pending_objects", pending);
+    page.add("lazyfreed_objects", freed);
 }
 
 fn persistence(page: &mut Page<'_>) {
@@ -224,6 +220,21 @@ fn persistence(page: &mut Page<'_>) {
     page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
     page.add("aof_last_write_status", "ok");
     page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+}
+
+/// The workers, as Redis names its threads for input and output.
+fn threads(page: &mut Page<'_>) {
+    let state = page.state;
+    let mut clients = vec![0; state.workers.len()];
+    state.clients.each(|client| {
+        if let Some(count) = clients.get_mut(client.origin.worker) {
+            *count += 1;
+        }
+    });
+    for (index, (worker, clients)) in state.workers.iter().zip(clients).enumerate() {
+        let figures = format!("clients={clients},reads={},writes={}", worker.reads.get(), worker.writes.get());
+        page.add(&format!("io_thread_{index}"), figures);
+    }
 }
 
 fn stats(page: &mut Page<'_>) {
@@ -268,7 +279,8 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     page.zeros(&["eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum"]);
     page.zeros(&["instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_duration_usec"]);
-    page.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key"]);
+    page.add("acl_access_denied_auth", state.clients.auth_failures.load(Ordering::Relaxed));
+    page.zeros(&["acl_access_denied_cmd", "acl_access_denied_key"]);
     page.add("acl_access_denied_channel", 0);
 }
 
@@ -350,7 +362,50 @@ fn keyspace(page: &mut Page<'_>) {
 }
 
 fn read_through(page: &mut Page<'_>) {
-    page.add("readthrough_enabled", u8::from(page.state.sources.has_routes()));
+    let state = page.state;
+    let sources = state.sources.snapshots();
+    let sum = |counter: fn(&SourceSnapshot) -> u64| sources.iter().map(counter).sum::<u64>();
+    let (in_flight, absent) = state.keyspace.lease_counts();
+    page.add("readthrough_enabled", u8::from(state.sources.has_routes()));
+    page.add("readthrough_routes", state.sources.routes().len());
+    page.add("readthrough_sources", sources.len());
+    page.add("readthrough_loads", sum(|source| source.loads));
+    page.add("readthrough_loads_in_flight", in_flight);
+    page.add("readthrough_load_errors", sum(|source| source.errors.iter().sum()));
+    page.add("readthrough_queries", sum(|source| source.queries));
+    page.add("readthrough_retries", sum(|source| source.retries));
+    let fills = &state.fills;
+    for (name, counter) in [
+        ("waits_joined", &fills.joined),
+        ("values_stored", &fills.stored),
+        ("values_voided", &fills.voided),
+        ("values_unkept", &fills.unkept),
+        ("rows_absent", &fills.absent),
+    ] {
+        page.add(&format!("readthrough_{name}"), counter.load(Ordering::Relaxed));
+    }
+    page.add("readthrough_absent_keys", absent);
+    for source in sources {
+        let (time, pool) = (&source.query_time, &source.pool);
+        let figures = format!(
+            "loads={},rows={},absent={},errors={},queries={},query_p50_usec={},query_p99_usec={},\
+             pool_max={},pool_size={},pool_idle={},pool_waiting={},connects={},connect_errors={}",
+            source.loads,
+            source.rows,
+            source.absent,
+            source.errors.iter().sum::<u64>(),
+            source.queries,
+            time.quantile_us(0.5),
+            time.quantile_us(0.99),
+            pool.max,
+            pool.size,
+            pool.idle,
+            pool.waiting,
+            pool.connects,
+            pool.connect_errors,
+        );
+        page.add(&format!("source_{}", source.name), figures);
+    }
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ fn histogram(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
     };
     let counted = |command: &&Command| {
         let counts = ctx.state.latency_counts(command.id);
-        (!counts.is_empty()).then(|| (command.spec.name, counts))
+        (!counts.is_empty()).then_some((command.spec.name, counts))
     };
     let found: Vec<(&str, Vec<u64>)> = chosen.iter().filter_map(counted).collect();
     reply.map(found.len());

@@ -31,9 +31,8 @@ mod string;
 mod syntax;
 
 pub use args::{Args, c_text};
-pub use connection::REDIS_VERSION;
-pub use monitor::{feed_monitors, is_secret};
-pub use redact::redacted;
+pub use monitor::feed_monitors;
+pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 

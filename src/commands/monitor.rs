@@ -1,10 +1,11 @@
 //! MONITOR: the command, and the lines that a monitoring connection is sent. It must not know sockets.
 
-use super::{Args, Ctx, Flags, Outcome, Run, Spec};
+use super::{Args, Ctx, Flags, Outcome, Run, Spec, is_secret};
 use crate::clock;
 use crate::protocol::Reply;
 use crate::state::{Client, State};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "monitor",
@@ -36,7 +37,12 @@ pub fn feed_monitors(state: &State, client: &Client, spec: &Spec, args: &Args<'_
         Some(path) if origin.is_unix => format!("unix:{path}"),
         _ => origin.addr.clone(),
     };
-    state.monitors.send(&Bytes::from(line(clock::now_us(), client.db(), &from, spec.name, args)), limit);
+    let line = Bytes::from(line(clock::now_us(), client.db(), &from, spec.name, args));
+    let dropped = state.monitors.send(&line, limit);
+    if dropped > 0 {
+        tracing::warn!("closed {dropped} monitors: more unsent lines than client-output-buffer-limit");
+        state.clients.output_limit_hits.fetch_add(dropped as u64, Ordering::Relaxed);
+    }
 }
 
 /// `+1339518083.107412 [0 127.0.0.1:60866] "keys" "*"` and a line end.
@@ -53,15 +59,6 @@ fn line(now_us: i64, db: usize, from: &str, command: &str, args: &Args<'_>) -> V
     }
     line.extend_from_slice(b"\r\n");
     line
-}
-
-/// True if an argument is a password, or a name that goes with one: no log may show it.
-pub fn is_secret(command: &str, args: &Args<'_>, index: usize) -> bool {
-    match command {
-        "auth" => index >= 1,
-        "hello" => index >= 3 && (args.is(index - 1, "AUTH") || (index >= 4 && args.is(index - 2, "AUTH"))),
-        _ => false,
-    }
 }
 
 /// Appends `bytes` in quotes, with escapes for what does not print.

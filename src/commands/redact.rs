@@ -6,34 +6,57 @@ use crate::config::directives;
 
 const REDACTED: &[u8] = b"(redacted)";
 
-/// The arguments with secrets (passwords, ACL rules) replaced by `(redacted)`.
-pub fn redacted<'a>(command: &Command, args: &Args<'a>) -> Vec<&'a [u8]> {
-    let mut shown: Vec<&[u8]> = args.from(0).collect();
-    let hide = |from: usize, count: usize, shown: &mut Vec<&[u8]>| {
-        shown.iter_mut().skip(from).take(count).for_each(|arg| *arg = REDACTED);
-    };
-    match command.spec.name {
-        "auth" => hide(1, usize::MAX, &mut shown),
-        "acl|setuser" | "acl|getuser" | "acl|deluser" => hide(2, usize::MAX, &mut shown),
-        "hello" => {
-            if let Some(auth) = (2..args.len()).find(|&index| args.is(index, "auth")) {
-                hide(auth + 1, 2, &mut shown);
-            }
-        }
-        "config|set" => {
-            for index in (2..args.len()).step_by(2) {
-                let secret = |found: directives::Found| found.directive.secret || found.name == "masteruser";
-                if directives::find(args.at(index)).is_some_and(secret) {
-                    hide(index + 1, 1, &mut shown);
-                }
-            }
-        }
-        "migrate" => {
-            if let Some(auth) = (6..args.len()).find(|&index| args.is(index, "auth") || args.is(index, "auth2")) {
-                hide(auth + 1, if args.is(auth, "auth2") { 2 } else { 1 }, &mut shown);
-            }
-        }
-        _ => {}
+/// True if an argument of the command with this full name is a password, or a name that goes with one: no log may
+/// show it.
+pub fn is_secret(command: &str, args: &Args<'_>, index: usize) -> bool {
+    let behind = |word: &str, distance: usize| index > distance && args.is(index - distance, word);
+    match command {
+        "auth" => index >= 1,
+        "hello" => index >= 3 && (behind("auth", 1) || (index >= 4 && behind("auth", 2))),
+        "acl|setuser" | "acl|getuser" | "acl|deluser" => index >= 2,
+        "config|set" => index % 2 == 1 && index >= 3 && is_secret_directive(args.at(index - 1)),
+        "migrate" => index >= 7 && (behind("auth", 1) || behind("auth2", 1) || (index >= 8 && behind("auth2", 2))),
+        _ => false,
     }
-    shown
+}
+
+fn is_secret_directive(name: &[u8]) -> bool {
+    directives::find(name).is_some_and(|found| found.directive.secret || found.directive.name == "masteruser")
+}
+
+/// The arguments with secrets replaced by `(redacted)`.
+pub fn redacted<'a>(command: &Command, args: &Args<'a>) -> Vec<&'a [u8]> {
+    let name = command.spec.name;
+    args.from(0).enumerate().map(|(index, arg)| if is_secret(name, args, index) { REDACTED } else { arg }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::find;
+    use super::*;
+    use crate::protocol::{Limits, Reader};
+
+    fn shown(request: &str) -> String {
+        let mut spans = Vec::new();
+        let mut request = format!("{request}\r\n").into_bytes();
+        let limits = Limits { max_bulk: 1000, authenticated: true };
+        Reader::default().next(&mut request, 0, &mut spans, limits).unwrap();
+        let args = Args::new(&request, &spans);
+        let words = redacted(find(&args).unwrap(), &args);
+        String::from_utf8(words.join(b" ".as_slice())).unwrap()
+    }
+
+    #[test]
+    fn passwords_are_hidden_and_nothing_else() {
+        for (request, safe) in [
+            ("AUTH pw", "AUTH (redacted)"),
+            ("HELLO 3 AUTH u pw SETNAME n", "HELLO 3 AUTH (redacted) (redacted) SETNAME n"),
+            ("CONFIG SET hz 10 requirepass pw", "CONFIG SET hz 10 requirepass (redacted)"),
+            ("CONFIG SET masteruser u primaryauth p", "CONFIG SET masteruser (redacted) primaryauth (redacted)"),
+            ("CONFIG GET requirepass", "CONFIG GET requirepass"),
+            ("SET auth pw", "SET auth pw"),
+        ] {
+            assert_eq!(shown(request), safe);
+        }
+    }
 }

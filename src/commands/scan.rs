@@ -158,13 +158,8 @@ impl<'a> Filter<'a> {
 
     fn passes(&self, key: &[u8], type_name: &str) -> bool {
         self.type_name.is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name.as_bytes()))
-            && self.pattern.is_none_or(|pattern| matches(pattern, key))
+            && self.pattern.is_none_or(|pattern| glob::matches(pattern, key, false))
     }
-}
-
-/// As in Redis, no pattern but `*`, which is not looked at, matches the empty key.
-fn matches(pattern: &[u8], key: &[u8]) -> bool {
-    (!key.is_empty() || pattern.is_empty()) && glob::matches(pattern, key, false)
 }
 
 fn scan(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -190,7 +185,7 @@ fn keys(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
     let all = pattern == b"*";
     let mut found = Found::default();
     walk.each(|entry| {
-        if all || matches(pattern, entry.key()) {
+        if all || glob::matches(pattern, entry.key(), false) {
             found.add(entry.key(), reply);
         }
     });

@@ -11,6 +11,11 @@ const SAVES: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::NO_ASYNC_LOADING
 const OPERATORS: Acl = Acl::ADMIN.or(Acl::DANGEROUS);
 const LEAST: &[&str] = &["request_policy:all_shards", "response_policy:agg_min"];
 
+const fn module(name: &'static str, arity: i32, since: &'static str) -> Spec {
+    let summary = "Not available: there are no modules.";
+    Spec { name, arity, flags: SAVES, since, summary, run: Run::Server(no_modules), ..ROW }
+}
+
 pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "time",
@@ -160,6 +165,12 @@ pub(super) const COMMANDS: &[Spec] = &[
         run: Run::Server(module_list),
         ..ROW
     },
+    Spec { syntax: "path [arg [arg ...]]", ..module("module|load", -3, "4.0.0") },
+    Spec {
+        syntax: "path [CONFIG name value [CONFIG name value ...]] [ARGS args [args ...]]",
+        ..module("module|loadex", -3, "7.0.0")
+    },
+    Spec { syntax: "name", ..module("module|unload", 3, "4.0.0") },
 ];
 
 fn time(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -207,7 +218,7 @@ fn cenote(seed: u64) -> String {
                 3 => '~',
                 _ => {
                     let distance = (column + wall).abs_diff(drop) + (row - 4) * 2;
-                    if distance % 5 == 0 && distance < 16 { '-' } else { ' ' }
+                    if distance.is_multiple_of(5) && distance < 16 { '-' } else { ' ' }
                 }
             })
             .collect();
@@ -310,6 +321,11 @@ fn replicaof(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
         return fail(reply, "ERR Invalid master port");
     }
     fail(reply, "ERR Replication is not available: Cenote is always a master (REPLICAOF NO ONE is accepted)")
+}
+
+fn no_modules(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let name = String::from_utf8_lossy(args.at(1)).to_uppercase();
+    fail(reply, &format!("ERR MODULE {name} is not available: Cenote has no modules"))
 }
 
 fn module_list(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -61,7 +61,7 @@ fn get(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
             Some(count) if count >= 0 => count as usize,
             _ => return fail(reply, "ERR count should be greater than or equal to -1"),
         },
-        _ => return fail(reply, "ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP."),
+        _ => return help::wrong_subcommand("SLOWLOG", args, reply),
     };
     let entries = ctx.state.slowlog.newest(count);
     reply.array(entries.len());

@@ -450,6 +450,7 @@ impl Dispatch<'_> {
             return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
         }
         if let Some(until) = self.state.pause.holds(changes, now) {
+            self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
             return Err(Refusal::Paused(until));
         }
         Ok(command)

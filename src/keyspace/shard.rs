@@ -193,6 +193,7 @@ impl Shard {
     }
 
     /// Stores a value, whether or not the key is there.
+    #[expect(clippy::too_many_arguments)]
     #[inline]
     pub fn set(&mut self, db: usize, hash: Hash, key: &[u8], value: NewValue<'_>, ttl: Ttl, now: i64, access: Access) {
         match self.find(db, hash, key, now) {

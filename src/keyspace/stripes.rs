@@ -113,6 +113,12 @@ impl Keyspace {
         all
     }
 
+    /// Loads in flight, and keys remembered as absent, over all shards.
+    pub fn lease_counts(&self) -> (usize, usize) {
+        let counts = (0..self.shards.len()).map(|shard| self.lock(shard).lease_counts());
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
+    }
+
     /// Looks at the entry of a key that has not expired; counts nothing.
     pub fn inspect<T>(&self, db: usize, key: &[u8], now: i64, look: impl FnOnce(Entry<'_>) -> T) -> Option<T> {
         let hash = self.hash(key);

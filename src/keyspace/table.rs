@@ -93,6 +93,11 @@ impl Table {
         self.len
     }
 
+    /// True without keys.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Keys with a TTL.
     pub fn with_ttl(&self) -> usize {
         self.with_ttl

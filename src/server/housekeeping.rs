@@ -1,5 +1,5 @@
-//! What is looked at once a second: connections that are idle for too long, or have too much unsent for too long.
-//! It must not know sockets.
+//! What is done again and again: samples of the rates ten times a second, and once a second a look for connections
+//! that are idle for too long, or have too much unsent for too long. It must not know sockets.
 
 use crate::clock;
 use crate::config::Config;
@@ -9,15 +9,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(100);
+/// Ticks between two looks at the connections.
+const LOOK_EVERY: u32 = 10;
 
-/// Looks once a second, for ever.
+/// Ticks for ever.
 pub(super) async fn run(state: Arc<State>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for tick in (0..LOOK_EVERY).cycle() {
         ticks.tick().await;
-        look(&state, &state.config.load(), clock::now_ms());
+        let now = clock::now_ms();
+        state.tick(now);
+        if tick == 0 {
+            look(&state, &state.config.load(), now);
+        }
     }
 }
 

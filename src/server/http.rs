@@ -99,7 +99,7 @@ fn not_ready(state: &State) -> Option<&'static str> {
     if state.stopping.load(Ordering::Relaxed) {
         return Some("stopping");
     }
-    (!state.listening.load(Ordering::Relaxed)).then_some("not listening yet")
+    state.listeners.lock().is_empty().then_some("not listening yet")
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
         assert!(metrics.contains("\ncenote_clients 0\n"), "{metrics}");
         assert!(get(addr, "/healthz").await.ends_with("\r\n\r\nok\n"));
         assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 503"));
-        state.listening.store(true, Ordering::Relaxed);
+        state.listeners.lock().push("name=tcp".into());
         assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
         state.stopping.store(true, Ordering::Relaxed);
         assert!(get(addr, "/readyz").await.ends_with("stopping\n"));

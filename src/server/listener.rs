@@ -8,14 +8,14 @@ use super::worker::{self, Ending, Worker};
 use crate::clock;
 use crate::config::Config;
 use crate::open_files;
-use crate::state::{Origin, State};
-use std::io;
-use std::net::SocketAddr;
+use crate::state::{MoveRequest, Origin, State};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,11 +26,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two log lines about that, in ms.
 const ACCEPT_LOG_EVERY_MS: i64 = 5_000;
-/// Open files beside the connections: standard streams, listeners, runtimes, sources, the log.
-const OTHER_FILES: u64 = 64;
-/// Refused connections that are being told why, at a time.
+/// Refused connections that may take their time to read why, at a time.
 const REFUSALS: usize = 32;
-/// How long a refused connection may take to read why.
+/// How long that time is.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
@@ -53,7 +51,7 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     fit_open_files(&state)?;
     let config = state.config.load();
     let sockets = sockets::open(&config)?;
-    announce(&state, &config, &sockets);
+    *state.listeners.lock() = tell(&config, &sockets);
     let workers = (0..state.workers.len())
         .map(|index| worker::start(Arc::clone(&state), index))
         .collect::<io::Result<Vec<_>>>()?;
@@ -63,23 +61,62 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
         refusals: Arc::new(Semaphore::new(REFUSALS)),
         failure_logged_at: AtomicI64::new(0),
     });
-    let mut tasks = JoinSet::new();
+    let (mut tcp, mut others) = (JoinSet::new(), JoinSet::new());
     for socket in sockets {
         let acceptor = Arc::clone(&acceptor);
         match socket {
-            Listening::Tcp(socket) => tasks.spawn(acceptor.accept_tcp(socket)),
-            Listening::Unix(socket, file) => tasks.spawn(acceptor.accept_unix(socket, file)),
+            Listening::Tcp(socket) => tcp.spawn(acceptor.accept_tcp(socket)),
+            Listening::Unix(socket, file) => others.spawn(acceptor.accept_unix(socket, file)),
         };
     }
-    tasks.spawn(housekeeping::run(Arc::clone(&state)));
-    state.listening.store(true, Ordering::Relaxed);
-    state.stopped().await;
+    others.spawn(housekeeping::run(Arc::clone(&state)));
+    let mut moves = state.moves.requests();
+    loop {
+        tokio::select! {
+            () = state.stopped() => break,
+            Some(wanted) = moves.recv() => move_to(&acceptor, &mut tcp, wanted).await,
+        }
+    }
     // The sockets are closed, and a Unix socket's file removed, before the connections end.
-    tasks.shutdown().await;
+    tcp.shutdown().await;
+    others.shutdown().await;
     if let Some(acceptor) = Arc::into_inner(acceptor) {
         stop(&state, acceptor.workers.into_iter().map(Worker::finish).collect()).await;
     }
     Ok(())
+}
+
+/// CONFIG SET of `port` or `bind`: closes the TCP sockets and opens others, or the same again if that fails.
+async fn move_to(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, wanted: MoveRequest) {
+    tcp.shutdown().await;
+    let (config, result) = match sockets::open_tcp(&wanted.config) {
+        Ok(sockets) if sockets.is_empty() && wanted.config.port != 0 && !wanted.config.bind.is_empty() => {
+            (acceptor.state.config.load(), Err("none of the addresses is this machine's".into()))
+        }
+        Ok(sockets) => {
+            listen(acceptor, tcp, &wanted.config, sockets);
+            return wanted.answer(Ok(()));
+        }
+        Err(error) => (acceptor.state.config.load(), Err(error.to_string())),
+    };
+    match sockets::open_tcp(&config) {
+        Ok(sockets) => listen(acceptor, tcp, &config, sockets),
+        Err(error) => tracing::error!("{error}: no TCP connection is accepted any more"),
+    }
+    wanted.answer(result);
+}
+
+fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sockets: Vec<TcpListener>) {
+    let sockets: Vec<_> = sockets.into_iter().map(Listening::Tcp).collect();
+    let mut listeners = tell(config, &sockets);
+    for socket in sockets {
+        if let Listening::Tcp(socket) = socket {
+            tcp.spawn(Arc::clone(acceptor).accept_tcp(socket));
+        }
+    }
+    let mut told = acceptor.state.listeners.lock();
+    listeners.extend(told.drain(..).filter(|line| line.starts_with(UNIX)));
+    *told = listeners;
 }
 
 /// Lets the workers end: first in peace, then without.
@@ -98,27 +135,36 @@ async fn stop(state: &State, mut workers: Vec<Ending>) {
 
 /// Makes `maxclients` and the limit of open files agree: raises the limit, or lowers `maxclients`.
 fn fit_open_files(state: &State) -> io::Result<()> {
-    let maxclients = u64::from(state.config.load().maxclients);
-    let limit = open_files::raise(maxclients + OTHER_FILES);
-    if limit >= maxclients + OTHER_FILES {
+    let maxclients = state.config.load().maxclients;
+    let fitting = open_files::make_room_for(maxclients);
+    if fitting == maxclients {
         return Ok(());
     }
-    let Some(fitting) = limit.checked_sub(OTHER_FILES).filter(|clients| *clients > 0) else {
-        let text = format!("the limit of {limit} open files is too low: `ulimit -n` must be more than {OTHER_FILES}");
+    let others = open_files::OTHERS;
+    if fitting == 0 {
+        let text = format!("this process may open too few files: `ulimit -n` must be more than {others}");
         return Err(io::Error::other(text));
-    };
+    }
     tracing::warn!(
-        "maxclients is lowered from {maxclients} to {fitting}: this process may open only {limit} files \
-         (raise `ulimit -n`, LimitNOFILE= of the unit)"
+        "maxclients is lowered from {maxclients} to {fitting}: this process may open no more than {} files \
+         (raise `ulimit -n`, LimitNOFILE= of the unit)",
+        u64::from(fitting) + others,
     );
     let lowered = state.config.update(|config| config.with(&[("maxclients", &fitting.to_string())]));
     lowered.map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Logs what the server listens on, and keeps it for INFO.
-fn announce(state: &State, config: &Config, sockets: &[Listening]) {
-    let mut listeners = Vec::new();
-    let mut tcp = String::new();
+/// How INFO's line on a Unix socket starts.
+const UNIX: &str = "name=unix,";
+
+/// Logs sockets that are listened on; returns the lines on them for INFO.
+fn tell(config: &Config, sockets: &[Listening]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
+        let bind = config.bind.iter();
+        let bind = bind.map(|addr| format!("bind={}{},", if addr.optional { "-" } else { "" }, addr.host));
+        lines.push(format!("name=tcp,{}port={}", bind.collect::<String>(), config.port));
+    }
     for socket in sockets {
         match socket {
             Listening::Tcp(socket) => {
@@ -128,17 +174,11 @@ fn announce(state: &State, config: &Config, sockets: &[Listening]) {
             }
             Listening::Unix(_, file) => {
                 tracing::info!("listening on {}", file.path());
-                listeners.push(format!("name=unix,bind={}", file.path()));
+                lines.push(format!("{UNIX}bind={}", file.path()));
             }
         }
     }
-    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
-        for addr in &config.bind {
-            tcp += &format!(",bind={}{}", if addr.optional { "-" } else { "" }, addr.host);
-        }
-        listeners.insert(0, format!("name=tcp{tcp},port={}", config.port));
-    }
-    *state.listeners.lock() = listeners;
+    lines
 }
 
 /// What the accepting tasks share.
@@ -193,17 +233,15 @@ impl Acceptor {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    fn admit_tcp(&self, mut socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn admit_tcp(&self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let config = self.state.config.load();
+        let mut socket = socket.into_std()?;
         if let Some(why) = self.refusal(&config, peer.ip().to_canonical().is_loopback()) {
-            self.refuse(move || async move {
-                socket.write_all(why.as_bytes()).await?;
-                socket.shutdown().await?;
-                drain(socket).await
-            });
+            socket.write_all(why.as_bytes())?;
+            socket.shutdown(Shutdown::Write)?;
+            self.see_off(TcpStream::from_std(socket)?);
             return Ok(());
         }
-        let socket = socket.into_std()?;
         sockets::set_options(&socket, config.tcp_keepalive)?;
         let laddr = socket.local_addr()?.to_string();
         let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), is_unix: false, worker: 0 };
@@ -211,17 +249,15 @@ impl Acceptor {
         Ok(())
     }
 
-    fn admit_unix(&self, mut socket: UnixStream, addr: &str) -> io::Result<()> {
+    fn admit_unix(&self, socket: UnixStream, addr: &str) -> io::Result<()> {
         let config = self.state.config.load();
+        let mut socket = socket.into_std()?;
         if let Some(why) = self.refusal(&config, true) {
-            self.refuse(move || async move {
-                socket.write_all(why.as_bytes()).await?;
-                socket.shutdown().await?;
-                drain(socket).await
-            });
+            socket.write_all(why.as_bytes())?;
+            socket.shutdown(Shutdown::Write)?;
+            self.see_off(UnixStream::from_std(socket)?);
             return Ok(());
         }
-        let socket = socket.into_std()?;
         let fd = socket.as_raw_fd();
         let origin = Origin { addr: addr.into(), laddr: addr.into(), fd, is_unix: true, worker: 0 };
         self.hand_over(&config, Accepted::Unix(socket), origin);
@@ -239,19 +275,18 @@ impl Acceptor {
         }
     }
 
-    /// Tells a connection why it may not come in. If many are being told, it is closed without a word.
-    fn refuse<F>(&self, tell: impl FnOnce() -> F)
-    where
-        F: Future<Output = io::Result<()>> + Send + 'static,
-    {
+    /// Sees that a refused connection can read why: a socket that is closed with unread bytes would take the line
+    /// back. If many are being seen off, it is closed at once.
+    fn see_off(&self, mut socket: impl AsyncReadExt + Unpin + Send + 'static) {
         self.state.clients.rejected.fetch_add(1, Ordering::Relaxed);
-        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
-            let told = tokio::time::timeout(REFUSAL_PATIENCE, tell());
-            tokio::spawn(async move {
-                let _ = told.await;
-                drop(permit);
-            });
-        }
+        let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
+        let mut bytes = [0; 1024];
+        let drained = async move { while socket.read(&mut bytes).await.is_ok_and(|len| len > 0) {} };
+        let drained = tokio::time::timeout(REFUSAL_PATIENCE, drained);
+        tokio::spawn(async move {
+            let _ = drained.await;
+            drop(permit);
+        });
     }
 
     fn hand_over(&self, config: &Config, socket: Accepted, mut origin: Origin) {
@@ -264,11 +299,4 @@ impl Acceptor {
         let client = self.state.clients.connect(origin, config.requirepass.is_empty(), clock::now_ms());
         worker.take_over(socket, client);
     }
-}
-
-/// Reads and forgets what comes: a socket that is closed with unread bytes would take the last line back.
-async fn drain(mut socket: impl AsyncReadExt + Unpin) -> io::Result<()> {
-    let mut bytes = [0; 4096];
-    while socket.read(&mut bytes).await? > 0 {}
-    Ok(())
 }

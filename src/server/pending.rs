@@ -99,7 +99,7 @@ mod tests {
         // A fixed pattern of small, large and middling pieces, taken in uneven steps.
         let mut pending = Pending::default();
         let (mut expected, mut got) = (Vec::new(), Vec::new());
-        for round in 0..400_usize {
+        for round in 0..32_usize {
             let size = [1, 5000, 100, 4095, 0, 4096, 20, 70_000][round % 8];
             let piece: Vec<u8> = (0..size).map(|n| (n * 7 + round) as u8).collect();
             expected.extend_from_slice(&piece);

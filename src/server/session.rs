@@ -30,7 +30,7 @@ const BATCH: usize = 64;
 const FLUSH_BYTES: usize = 32 * 1024;
 /// Memory that a worker's shared buffers keep between batches.
 const KEEP_BYTES: usize = 1024 * 1024;
-/// Bytes by which the buffer of a large argument grows ahead of what has come, at most, until it is that large.
+/// Bytes that are reserved for a large argument before it has shown that it is in earnest, at most.
 const GROW_AHEAD: usize = 32 * 1024 * 1024;
 /// How long a connection with many requests at hand runs them before others have their turn, about, in ns.
 const TURN_NS: u64 = 1_000_000;
@@ -629,11 +629,12 @@ impl Session {
     }
 }
 
-/// Makes room for what comes next: for a large argument ever larger parts of it, never more than it needs.
+/// Makes room for what comes next. A large argument gets a part of what it says it needs, and all of that once the
+/// part has come.
 fn make_room(input: &mut Vec<u8>, wanted: usize) {
     if wanted <= READ_BYTES {
         input.reserve(READ_BYTES);
     } else if input.capacity() - input.len() < READ_BYTES {
-        input.reserve_exact(wanted.min(input.len().max(GROW_AHEAD)));
+        input.reserve_exact(if input.len() < GROW_AHEAD { wanted.min(GROW_AHEAD) } else { wanted });
     }
 }

@@ -42,21 +42,7 @@ impl Drop for UnixFile {
 /// # Errors
 /// When an address that must be there cannot be had, or when there is nothing to listen on; the text names it.
 pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
-    let mut open = Vec::new();
-    if config.port != 0 {
-        for addr in &config.bind {
-            match listen_tcp(&addr.host, config.port, config.tcp_backlog) {
-                Ok(socket) => open.push(Listening::Tcp(socket)),
-                Err(error) if may_be_missing(addr, &error) => {
-                    tracing::debug!("not listening on {}: {error}", addr.host);
-                }
-                Err(error) => {
-                    let text = format!("cannot listen on {} port {}: {error}", addr.host, config.port);
-                    return Err(io::Error::new(error.kind(), text));
-                }
-            }
-        }
-    }
+    let mut open: Vec<Listening> = open_tcp(config)?.into_iter().map(Listening::Tcp).collect();
     if !config.unixsocket.is_empty() {
         let (path, perm) = (Path::new(&config.unixsocket), config.unixsocketperm);
         let (socket, file) = listen_unix(path, perm, config.tcp_backlog).map_err(|error| {
@@ -67,6 +53,26 @@ pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
     if open.is_empty() {
         let text = "there is nothing to listen on: set `port` and `bind`, or `unixsocket`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(open)
+}
+
+/// Opens the TCP sockets that `config` asks for.
+///
+/// # Errors
+/// When an address that must be there cannot be had; the text names it.
+pub(super) fn open_tcp(config: &Config) -> io::Result<Vec<TcpListener>> {
+    let mut open = Vec::new();
+    let wanted = if config.port == 0 { &[][..] } else { &config.bind };
+    for addr in wanted {
+        match listen_tcp(&addr.host, config.port, config.tcp_backlog) {
+            Ok(socket) => open.push(socket),
+            Err(error) if may_be_missing(addr, &error) => tracing::debug!("not listening on {}: {error}", addr.host),
+            Err(error) => {
+                let text = format!("cannot listen on {} port {}: {error}", addr.host, config.port);
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
     }
     Ok(open)
 }

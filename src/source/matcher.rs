@@ -6,6 +6,7 @@
 
 use super::template::{Captures, Mixed, ROUTED_KEY_BYTES_MAX, Segment, Template};
 use hashbrown::HashMap;
+use std::cmp::Ordering;
 
 /// Two templates that share a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Matcher {
 struct Node {
     literals: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
     capture: Option<u32>,
-    mixed: Prefixes,
+    mixed: Mixes,
     /// The template that ends here.
     route: Option<usize>,
     /// The template that takes all that is left.
@@ -49,7 +50,7 @@ impl Matcher {
             }
         }
         for node in &mut matcher.nodes {
-            node.mixed.seal();
+            node.mixed.seal_all();
         }
         Ok(matcher)
     }
@@ -138,34 +139,13 @@ fn overlaps(templates: &[Option<&Template>]) -> Vec<Overlap> {
     overlaps
 }
 
-/// Mixed segments by the text they begin with: those whose prefix a segment begins with are found by one binary
-/// search, however many there are.
-#[derive(Debug, Default)]
-struct Prefixes {
-    /// Sorted by prefix.
-    groups: Vec<Group>,
-}
+/// Mixed segments by the text they begin with, and among those by the text they end in.
+type Mixes = Ends<false, Ends<true, Vec<(Mixed, u32)>>>;
 
-#[derive(Debug)]
-struct Group {
-    prefix: Box<[u8]>,
-    /// The group with the longest prefix that this group's prefix begins with.
-    shorter: Option<u32>,
-    patterns: Vec<(Mixed, u32)>,
-}
-
-impl Prefixes {
+impl Mixes {
     /// The child for `mixed`, which is `next` where there is none yet.
     fn child(&mut self, mixed: &Mixed, next: u32) -> u32 {
-        let place = match self.groups.binary_search_by(|group| group.prefix.cmp(&mixed.prefix)) {
-            Ok(place) => place,
-            Err(place) => {
-                let group = Group { prefix: mixed.prefix.clone(), shorter: None, patterns: Vec::new() };
-                self.groups.insert(place, group);
-                place
-            }
-        };
-        let patterns = &mut self.groups[place].patterns;
+        let patterns = self.entry(&mixed.prefix).entry(&mixed.suffix);
         if let Some((_, child)) = patterns.iter().find(|(known, _)| known == mixed) {
             return *child;
         }
@@ -173,7 +153,55 @@ impl Prefixes {
         next
     }
 
-    /// Links each group to the next shorter one, once all are there.
+    /// Makes ready for lookups, once all are there.
+    fn seal_all(&mut self) {
+        self.seal();
+        self.groups.iter_mut().for_each(|group| group.value.seal());
+    }
+
+    /// The patterns that `segment` may match: those whose prefix and suffix it has.
+    fn candidates(&self, segment: &[u8]) -> impl Iterator<Item = &(Mixed, u32)> {
+        self.found_in(segment).flat_map(move |by_suffix| by_suffix.found_in(segment)).flatten()
+    }
+}
+
+/// Values by texts that other texts begin with (or, `BACKWARD`, end in): all that a given text has are found by one
+/// binary search, however many there are.
+#[derive(Debug, Default)]
+struct Ends<const BACKWARD: bool, T> {
+    /// Sorted by text, read in the direction.
+    groups: Vec<Group<T>>,
+}
+
+#[derive(Debug)]
+struct Group<T> {
+    text: Box<[u8]>,
+    /// The longest other group whose text this one's begins with.
+    shorter: Option<u32>,
+    value: T,
+}
+
+impl<const BACKWARD: bool, T: Default> Ends<BACKWARD, T> {
+    fn order(a: &[u8], b: &[u8]) -> Ordering {
+        if BACKWARD { a.iter().rev().cmp(b.iter().rev()) } else { a.cmp(b) }
+    }
+
+    fn has(text: &[u8], end: &[u8]) -> bool {
+        if BACKWARD { text.ends_with(end) } else { text.starts_with(end) }
+    }
+
+    fn entry(&mut self, text: &[u8]) -> &mut T {
+        let place = match self.groups.binary_search_by(|group| Self::order(&group.text, text)) {
+            Ok(place) => place,
+            Err(place) => {
+                self.groups.insert(place, Group { text: text.into(), shorter: None, value: T::default() });
+                place
+            }
+        };
+        &mut self.groups[place].value
+    }
+
+    /// Links each group to the next shorter one.
     fn seal(&mut self) {
         for index in 1..self.groups.len() {
             let (before, rest) = self.groups.split_at_mut(index);
@@ -181,7 +209,7 @@ impl Prefixes {
             let mut shorter = Some(index as u32 - 1);
             while let Some(candidate) = shorter {
                 let candidate = &before[candidate as usize];
-                if group.prefix.starts_with(&candidate.prefix) {
+                if Self::has(&group.text, &candidate.text) {
                     break;
                 }
                 shorter = candidate.shorter;
@@ -190,15 +218,15 @@ impl Prefixes {
         }
     }
 
-    /// The patterns whose prefix `segment` begins with. The greatest prefix not above the segment begins with each of
-    /// them, so they all lie on its chain.
-    fn candidates(&self, segment: &[u8]) -> impl Iterator<Item = &(Mixed, u32)> {
-        let above = self.groups.partition_point(|group| *group.prefix <= *segment);
+    /// The values whose text `whole` begins with. The greatest text not above `whole` begins with each of them, so
+    /// they all lie on its chain.
+    fn found_in(&self, whole: &[u8]) -> impl Iterator<Item = &T> {
+        let above = self.groups.partition_point(|group| Self::order(&group.text, whole) != Ordering::Greater);
         let group = |index: u32| &self.groups[index as usize];
         let first = above.checked_sub(1).map(|index| group(index as u32));
         std::iter::successors(first, move |current| current.shorter.map(group))
-            .filter(move |candidate| segment.starts_with(&candidate.prefix))
-            .flat_map(|candidate| &candidate.patterns)
+            .filter(move |candidate| Self::has(whole, &candidate.text))
+            .map(|candidate| &candidate.value)
     }
 }
 
@@ -254,6 +282,10 @@ mod tests {
             assert_eq!(find(&texts, key).map(|(route, _)| route), Some(index), "{key}");
         }
         assert_eq!(find(&texts, "use.d"), None);
+        let texts = ["a{x}:v", "{x}b:z", "{x}.b:w", "{x}cb:y", "b{x}dcb"];
+        for (index, key) in ["ab:v", "ccb:z", "c.b:w", "ccb:y", "bedcb"].iter().enumerate() {
+            assert_eq!(find(&texts, key).map(|(route, _)| route), Some(index), "{key}");
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn kinds(route: &Route, types: &[Type]) -> Result<Vec<ParamKind>, Trouble> {
         let detail = format!("the query has {} parameters, Postgres finds {}", names.len(), types.len());
         return Err(Trouble::new(Cause::Type, detail));
     }
-    let kind = |(name, ty): (&Box<str>, &Type)| {
+    let kind = |(name, ty)| {
         param_kind(ty).ok_or_else(|| {
             let detail = format!(
                 "parameter {{{name}}} has type {ty}, of which one value may be written in several ways, so many keys \

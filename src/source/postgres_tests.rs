@@ -1,7 +1,7 @@
 //! Loads from a real Postgres: values, parameters, errors, deadlines, and what happens when the server goes away.
 
 use super::testdb::{Server, load, server, value};
-use super::{Cause, LoadError, Loaded, Sources};
+use super::{Cause, Config, LoadError, Loaded, Sources};
 use std::sync::Arc;
 
 fn route(key: &str, query: &str, more: &str) -> String {
@@ -272,8 +272,7 @@ async fn a_deadline_cancels_the_query_and_frees_the_slot() {
     assert!(error.line("sleep:{s}").starts_with("TRYAGAIN route 'sleep:{s}': "));
     // Waits until the cancelled connection has given up its slot.
     assert_eq!(value(&sources, "one:1").await.unwrap(), "{\"n\":1}");
-    let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' \
-                    AND pid <> pg_backend_pid()";
+    let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%AS slept' AND state = 'active'";
     assert_eq!(server.sql(sleepers), "0");
 }
 
@@ -287,7 +286,7 @@ async fn sessions_are_read_only_and_named() {
 
 #[tokio::test]
 async fn terminated_sessions_go_unnoticed_by_clients() {
-    let server = server();
+    let server = Server::start();
     let fields = "pool = { max = 4, min = 2 }";
     let sources = server.sources_with(fields, &route("t:{n}", "SELECT {n}::int AS terminated", ""));
     sources.warm().await;
@@ -354,4 +353,66 @@ async fn a_stopped_server_is_an_error_at_once_and_recovers_by_itself() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), recovered).await.expect("recovers");
+}
+
+/// A server that hangs rather than refuses: loads end by their deadline, and all is well once it goes on.
+#[tokio::test]
+async fn a_frozen_server_costs_no_more_than_the_deadline() {
+    let server = Server::start();
+    let quick = route("f:{n}", "SELECT {n}::int AS n", "load_timeout = '200ms'");
+    let sources = server.sources_with("pool = { max = 2, min = 0 }", &quick);
+    while value_or_error(&sources).await.is_err() {}
+    server.signal("STOP");
+    for _ in 0..4 {
+        let started = std::time::Instant::now();
+        assert_eq!(value_or_error(&sources).await, Err(Cause::TimedOut));
+        assert!(started.elapsed() < std::time::Duration::from_secs(20), "bounded, if late on a busy machine");
+    }
+    server.signal("CONT");
+    while value_or_error(&sources).await.is_err() {}
+}
+
+async fn value_or_error(sources: &Sources) -> Result<(), Cause> {
+    load(sources, "f:1").await.map(drop).map_err(|error| error.cause)
+}
+
+#[tokio::test]
+async fn passwords_come_from_a_file_and_are_read_anew() {
+    let server = Server::start();
+    server.sql("CREATE ROLE locked LOGIN PASSWORD 'right one'");
+    server.require("local all locked scram-sha-256");
+    let file = server.folder().join("password");
+    let fields = format!("password_file = '{}'", file.display());
+    let config = format!(
+        "[source.main]\nurl = '{}'\n{fields}\n{}",
+        server.url().replace("user=app", "user=locked"),
+        route("p:{n}", "SELECT {n}::int AS n, current_user::text AS who", "")
+    );
+    let config = Config::parse("routes.toml", &config, None).unwrap();
+    let sources = Sources::open(&config).unwrap();
+    assert_eq!(load(&sources, "p:1").await, Err(Cause::Down.into()), "no such file yet");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let denied = LoadError { cause: Cause::Down, sqlstate: Some(*b"28P01") };
+    while load(&sources, "p:1").await != Err(denied.clone()) {}
+    assert!(!denied.line("p:{n}").contains("wrong"));
+    std::fs::write(&file, "right one\n").unwrap();
+    while load(&sources, "p:1").await.is_err() {}
+    assert_eq!(value(&sources, "p:1").await.unwrap(), r#"{"n":1,"who":"locked"}"#);
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_is_cancelled() {
+    let server = server();
+    let routes =
+        [route("s:{s}", "SELECT pg_sleep({s}) IS NULL AS dozed", ""), route("one:{n}", "SELECT {n}::int AS n", "")];
+    let sources = server.sources_with("pool = { max = 1, min = 0 }", &routes.concat());
+    let (found, captures) = sources.find(0, b"s:600").unwrap();
+    let flight = tokio::spawn(sources.load(found, captures.params("s:600".into())));
+    let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%AS dozed' AND state = 'active'";
+    while server.sql(sleepers) != "1" {
+        tokio::task::yield_now().await;
+    }
+    flight.abort();
+    assert_eq!(value(&sources, "one:1").await.unwrap(), "{\"n\":1}");
+    assert_eq!(server.sql(sleepers), "0");
 }

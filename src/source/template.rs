@@ -108,13 +108,21 @@ impl Mixed {
         let (mut rest, mut at) = (inner, at + self.prefix.len());
         for middle in &self.middles {
             // The leftmost place that leaves the capture a byte: whatever follows then has the most room.
-            let Some(found) = rest.get(1..).and_then(|tail| memchr::memmem::find(tail, middle)) else { return false };
+            let Some(found) = rest.get(1..).and_then(|tail| first(tail, middle)) else { return false };
             captures.push(at, at + 1 + found);
             at += 1 + found + middle.len();
             rest = &rest[1 + found + middle.len()..];
         }
         captures.push(at, at + rest.len());
         !rest.is_empty()
+    }
+}
+
+fn first(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    match wanted {
+        // By far the most common, and several times faster.
+        [byte] => memchr::memchr(*byte, text),
+        _ => memchr::memmem::find(text, wanted),
     }
 }
 

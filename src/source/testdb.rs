@@ -63,6 +63,28 @@ impl Server {
         run(command);
     }
 
+    /// Signals the server and its sessions, as `STOP` and `CONT`.
+    pub(super) fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("the server runs");
+        let script = "kill -\"$1\" \"$2\" $(ps -o pid= --ppid \"$2\")";
+        let mut command = unprivileged(Path::new("sh"));
+        command.args(["-c", script, "sh", signal, pid.lines().next().unwrap_or_default()]);
+        run(command);
+    }
+
+    /// Puts a line at the head of `pg_hba.conf` and has it read.
+    pub(super) fn require(&self, hba: &str) {
+        let path = self.folder.join("data/pg_hba.conf");
+        let rest = std::fs::read_to_string(&path).expect("readable");
+        std::fs::write(&path, format!("{hba}\n{rest}")).expect("writable");
+        self.control(&["reload"]);
+    }
+
+    /// A folder for a test's own files.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Its URL.
     pub(super) fn url(&self) -> String {
         format!("host={} user=app dbname=postgres", self.folder.display())

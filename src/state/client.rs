@@ -139,13 +139,14 @@ impl ClientInfo {
     }
 
     /// Sends the connection something that is not a reply (MONITOR, pub/sub, invalidations). More than `limit`
-    /// bytes waiting (0: no limit) close it instead.
-    pub fn push(&self, message: Bytes, limit: usize) {
+    /// bytes waiting (0: no limit) close it instead: then false.
+    pub fn push(&self, message: Bytes, limit: usize) -> bool {
         let mut outbox = self.outbox.lock();
         let waiting = self.outbox_bytes.load(Ordering::Relaxed) + message.len();
         if limit > 0 && waiting + self.output_bytes.load(Ordering::Relaxed) > limit {
             drop(outbox);
-            return self.kill();
+            self.kill();
+            return false;
         }
         self.outbox_bytes.store(waiting, Ordering::Relaxed);
         outbox.push(message);
@@ -155,6 +156,7 @@ impl ClientInfo {
         if is_first {
             self.wake();
         }
+        true
     }
 
     /// What was pushed since the last call.
@@ -171,7 +173,7 @@ impl ClientInfo {
 
     /// True if it comes from this machine: the loopback interface or the Unix socket.
     pub fn is_local(&self) -> bool {
-        ["127.", "[::1]:", "/"].iter().any(|start| self.origin.addr.starts_with(start))
+        self.origin.is_unix || ["127.", "[::1]:"].iter().any(|start| self.origin.addr.starts_with(start))
     }
 
     /// Its kind.
@@ -325,7 +327,8 @@ impl Clients {
 
     /// Forgets the counts, as CONFIG RESETSTAT does.
     pub fn reset_counts(&self) {
-        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+        let limits = [&self.output_limit_hits, &self.query_limit_hits];
+        for count in [&self.accepted, &self.rejected, &self.auth_failures].into_iter().chain(limits) {
             count.store(0, Ordering::Relaxed);
         }
     }
@@ -361,12 +364,13 @@ mod tests {
     fn what_is_pushed_is_bounded() {
         let clients = Clients::default();
         let client = clients.connect(Origin::default(), true, 0);
-        client.info.push(Bytes::from_static(b"12345"), 10);
-        client.info.push(Bytes::from_static(b"12345"), 10);
+        assert!(
+            client.info.push(Bytes::from_static(b"12345"), 10) && client.info.push(Bytes::from_static(b"12345"), 10)
+        );
         assert!(!client.info.killed.load(Ordering::Relaxed));
         assert_eq!(client.info.take_outbox().len(), 2);
         client.info.output_bytes.store(10, Ordering::Relaxed);
-        client.info.push(Bytes::from_static(b"1"), 10);
+        assert!(!client.info.push(Bytes::from_static(b"1"), 10));
         assert!(client.info.killed.load(Ordering::Relaxed));
     }
 }

@@ -6,6 +6,7 @@ mod errors;
 mod latency;
 mod memory;
 mod monitor;
+mod moves;
 mod pause;
 mod rates;
 mod slowlog;
@@ -16,19 +17,20 @@ pub use errors::ErrorKinds;
 pub use latency::{LatencyMonitor, Spike, Spikes};
 pub use memory::MemoryReport;
 pub use monitor::Monitors;
+pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
-use crate::config::ConfigHandle;
+use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// What became of loads.
@@ -46,6 +48,9 @@ pub struct Fills {
     pub absent: AtomicU64,
 }
 
+/// Changes what is logged.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
 /// The server, as commands and connections see it.
 pub struct State {
     /// All keys.
@@ -62,6 +67,8 @@ pub struct State {
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
     pub config_file: Option<PathBuf>,
+    /// What CONFIG SET loglevel calls, once the log is there.
+    pub set_log_level: OnceLock<SetLogLevel>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -78,8 +85,6 @@ pub struct State {
     startup_memory: AtomicU64,
     /// The most memory that was seen in use, and when (ms since the epoch).
     peak_memory: Mutex<(u64, i64)>,
-    /// Set once connections are accepted.
-    pub listening: AtomicBool,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
     stopped: Notify,
@@ -87,6 +92,8 @@ pub struct State {
     pub monitors: Monitors,
     /// What the server listens on, as INFO's `listener0` and so on tell it.
     pub listeners: Mutex<Vec<String>>,
+    /// Asks for other sockets.
+    pub moves: Moves,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
     /// CLIENT PAUSE.
@@ -128,6 +135,7 @@ impl State {
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
+            set_log_level: OnceLock::new(),
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
@@ -136,11 +144,11 @@ impl State {
             rates: Rates::default(),
             startup_memory: AtomicU64::new(0),
             peak_memory: Mutex::new((0, now)),
-            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),
             listeners: Mutex::default(),
+            moves: Moves::default(),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
         }
