@@ -2,7 +2,7 @@
 //! know HTTP, and nothing on the hot path knows it.
 
 use crate::commands::registry;
-use crate::source::Cause;
+use crate::source::{Cause, HISTOGRAM_BUCKETS, SourceSnapshot};
 use crate::state::{CommandStats, Histogram, State};
 use crate::{process, version};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -19,12 +19,12 @@ pub fn render(state: &State, now: i64) -> String {
         describe();
         server(state, now);
         commands(state);
-        keyspace(state);
-        read_through(state);
+        keyspace(state, now);
+        read_through(state, now);
     });
     let mut text = recorder.handle().render();
     durations(state, &mut text);
-    query_times(state, &mut text);
+    query_durations(state, &mut text);
     text
 }
 
@@ -42,17 +42,21 @@ fn describe() {
         ("cenote_connections_rejected_total", "Connections refused because of maxclients."),
         ("cenote_net_input_bytes_total", "Bytes read from connections."),
         ("cenote_net_output_bytes_total", "Bytes written to connections."),
-        ("cenote_loads_total", "Loads of missing keys begun, by source."),
-        ("cenote_load_rows_total", "Loads that brought a value."),
+        ("cenote_waits_total", "Times that a command waited for loads."),
+        ("cenote_joined_total", "Keys that a command waited for while another had them loaded already."),
+        (
+            "cenote_fills_total",
+            "Loads by what became of them: stored, voided (the key changed), unkept (memory), absent.",
+        ),
+        ("cenote_loads_total", "Loads that ended, by source and result: row, absent or error."),
+        ("cenote_load_errors_total", "Loads that failed, by source and cause."),
+        ("cenote_loads_unparsable_total", "Loads of keys that could not name a row, which cost no query."),
+        ("cenote_queries_total", "Queries sent to a source."),
         ("cenote_load_retries_total", "Loads tried a second time."),
-        ("cenote_load_errors_total", "Loads that failed, by cause."),
-        ("cenote_load_waits_total", "Commands that waited for a load which another had started."),
-        ("cenote_fills_total", "What became of loaded values."),
-        ("cenote_queries_total", "Queries sent."),
-        ("cenote_pool_connects_total", "Connections to the source opened."),
-        ("cenote_pool_connect_errors_total", "Attempts to connect that failed."),
+        ("cenote_pool_connects_total", "Connections opened to a source."),
+        ("cenote_pool_connect_errors_total", "Attempts to connect to a source that failed."),
         ("cenote_pool_timeouts_total", "Loads that gave up waiting for a connection."),
-        ("cenote_pool_refused_total", "Loads refused because too many waited."),
+        ("cenote_pool_refused_total", "Loads refused because too many waited for a connection."),
     ] {
         describe_counter!(name, text);
     }
@@ -71,12 +75,11 @@ fn describe() {
         ("cenote_cpu_seconds", "Processor time used, by mode."),
         ("cenote_slowlog_length", "Entries of the slow log."),
         ("cenote_readthrough_enabled", "1 with routes."),
-        ("cenote_loads_in_flight", "Loads running now."),
-        ("cenote_absent_keys", "Keys remembered as absent rows."),
-        ("cenote_pool_connections_max", "Most connections that the pool may have."),
-        ("cenote_pool_connections", "Connections open."),
-        ("cenote_pool_connections_idle", "Of those, how many are idle."),
-        ("cenote_pool_waiting", "Loads waiting for a connection."),
+        ("cenote_loads_in_progress", "Loads under way."),
+        ("cenote_absent_keys", "Keys that are known to have no row."),
+        ("cenote_pool_connections", "Connections to a source, by state: idle or used."),
+        ("cenote_pool_connections_max", "Most connections that a source may have."),
+        ("cenote_pool_waiting", "Loads that wait for a connection."),
     ] {
         describe_gauge!(name, text);
     }
@@ -113,7 +116,7 @@ fn server(state: &State, now: i64) {
     }
 }
 
-fn keyspace(state: &State) {
+fn keyspace(state: &State, _now: i64) {
     let counts = state.keyspace.counts();
     counter!("cenote_keyspace_hits_total").absolute(counts.hits);
     counter!("cenote_keyspace_misses_total").absolute(counts.misses);
@@ -142,100 +145,66 @@ fn commands(state: &State) {
     }
 }
 
-fn read_through(state: &State) {
+/// Read-through: what became of misses, and each source's loads, queries and pool.
+fn read_through(state: &State, now: i64) {
     gauge!("cenote_readthrough_enabled").set(f64::from(u8::from(state.sources.has_routes())));
-    if !state.sources.has_routes() {
-        return;
-    }
-    let (in_flight, absent) = state.keyspace.lease_counts();
-    gauge!("cenote_loads_in_flight").set(in_flight as f64);
-    gauge!("cenote_absent_keys").set(absent as f64);
     let fills = &state.fills;
-    counter!("cenote_load_waits_total").absolute(fills.joined.load(Ordering::Relaxed));
+    gauge!("cenote_loads_in_progress").set(fills.loading.load(Ordering::Relaxed) as f64);
+    gauge!("cenote_absent_keys").set(state.keyspace.lease_counts(now).1 as f64);
+    counter!("cenote_waits_total").absolute(fills.waits.load(Ordering::Relaxed));
+    counter!("cenote_joined_total").absolute(fills.joined.load(Ordering::Relaxed));
     for (outcome, count) in
         [("stored", &fills.stored), ("voided", &fills.voided), ("unkept", &fills.unkept), ("absent", &fills.absent)]
     {
         counter!("cenote_fills_total", "outcome" => outcome).absolute(count.load(Ordering::Relaxed));
     }
-    for source in state.sources.snapshots() {
-        let (name, pool) = (&source.name, &source.pool);
-        for (metric, count) in [
-            ("cenote_loads_total", source.loads),
-            ("cenote_load_rows_total", source.rows),
-            ("cenote_load_retries_total", source.retries),
-            ("cenote_queries_total", source.queries),
-            ("cenote_pool_connects_total", pool.connects),
-            ("cenote_pool_connect_errors_total", pool.connect_errors),
-            ("cenote_pool_timeouts_total", pool.timeouts),
-            ("cenote_pool_refused_total", pool.refused),
-        ] {
-            counter!(metric, "source" => name.clone()).absolute(count);
-        }
-        for (cause, count) in Cause::ALL.iter().zip(source.errors) {
-            counter!("cenote_load_errors_total", "source" => name.clone(), "cause" => cause.name()).absolute(count);
-        }
-        for (metric, count) in [
-            ("cenote_pool_connections_max", pool.max),
-            ("cenote_pool_connections", pool.size),
-            ("cenote_pool_connections_idle", pool.idle),
-            ("cenote_pool_waiting", pool.waiting),
-        ] {
-            gauge!(metric, "source" => name.clone()).set(count as f64);
-        }
-    }
+    state.sources.snapshots().iter().for_each(read_through_source);
 }
 
-/// How long queries took, by source.
-fn query_times(state: &State, text: &mut String) {
-    let sources = state.sources.snapshots();
-    if sources.is_empty() {
-        return;
+fn read_through_source(source: &SourceSnapshot) {
+    let labels = [("source", source.name.clone())];
+    let failed = source.errors.iter().sum();
+    for (result, count) in [("row", source.rows), ("absent", source.absent), ("error", failed)] {
+        counter!("cenote_loads_total", "source" => source.name.clone(), "result" => result).absolute(count);
     }
-    head(text, QUERY, "Time from sending a query to its last row.");
-    for source in sources {
-        let label = format!("source=\"{}\"", sanitize_label_value(&source.name));
-        let mut below = 0;
-        for (bucket, count) in source.query_time.buckets.iter().enumerate() {
-            below += count;
-            // Every second bucket, from 64 µs to 67 s, says enough.
-            if (6..=26).contains(&bucket) && bucket % 2 == 0 {
-                let seconds = (1u64 << bucket) as f64 / 1e6;
-                let _ = writeln!(text, "{QUERY}_bucket{{{label},le=\"{seconds}\"}} {below}");
-            }
-        }
-        tail(text, QUERY, &label, below, source.query_time.sum_us as f64 / 1e6);
+    for cause in Cause::ALL {
+        counter!("cenote_load_errors_total", "source" => source.name.clone(), "cause" => cause.name())
+            .absolute(source.errors[cause.index()]);
     }
-    text.push('\n');
-}
-
-/// What stands above the lines of a histogram.
-fn head(text: &mut String, name: &str, about: &str) {
-    write_help_line(text, name, None, None, about);
-    write_type_line(text, name, None, None, "histogram");
-}
-
-/// The last lines of a histogram.
-fn tail(text: &mut String, name: &str, label: &str, count: u64, sum: f64) {
-    let _ = writeln!(text, "{name}_bucket{{{label},le=\"+Inf\"}} {count}");
-    let _ = writeln!(text, "{name}_sum{{{label}}} {sum}");
-    let _ = writeln!(text, "{name}_count{{{label}}} {count}");
+    let pool = &source.pool;
+    for (state, count) in [("idle", pool.idle), ("used", pool.size.saturating_sub(pool.idle))] {
+        gauge!("cenote_pool_connections", "source" => source.name.clone(), "state" => state).set(count as f64);
+    }
+    gauge!("cenote_pool_connections_max", &labels).set(pool.max as f64);
+    gauge!("cenote_pool_waiting", &labels).set(pool.waiting as f64);
+    for (metric, count) in [
+        ("cenote_loads_unparsable_total", source.unparsable),
+        ("cenote_queries_total", source.queries),
+        ("cenote_load_retries_total", source.retries),
+        ("cenote_pool_connects_total", pool.connects),
+        ("cenote_pool_connect_errors_total", pool.connect_errors),
+        ("cenote_pool_timeouts_total", pool.timeouts),
+        ("cenote_pool_refused_total", pool.refused),
+    ] {
+        counter!(metric, &labels).absolute(count);
+    }
 }
 
 /// Upper bounds of the buckets, as powers of two of nanoseconds: 1 µs, 4 µs … 4 s, about.
 const EDGES: std::ops::RangeInclusive<u32> = 10..=32;
 const DURATION: &str = "cenote_command_duration_seconds";
-const QUERY: &str = "cenote_query_duration_seconds";
 
 /// The latency histograms. The counters are histograms already, which a recorder cannot take over; so they are
 /// written here.
 fn durations(state: &State, text: &mut String) {
-    head(text, DURATION, "Time that commands took.");
+    write_help_line(text, DURATION, None, None, "Time that commands took.");
+    write_type_line(text, DURATION, None, None, "histogram");
     for command in registry().all() {
         let calls = sum(state, command.id, |stats| stats.calls.get());
         if calls == 0 {
             continue;
         }
-        let label = format!("command=\"{}\"", sanitize_label_value(command.spec.name));
+        let name = sanitize_label_value(command.spec.name);
         let counts = state.latency_counts(command.id);
         let (mut bucket, mut below) = (0, 0);
         for edge in EDGES.step_by(2) {
@@ -244,12 +213,43 @@ fn durations(state: &State, text: &mut String) {
                 bucket += 1;
             }
             let seconds = (1u64 << edge) as f64 / 1e9;
-            let _ = writeln!(text, "{DURATION}_bucket{{{label},le=\"{seconds}\"}} {below}");
+            let _ = writeln!(text, "{DURATION}_bucket{{command=\"{name}\",le=\"{seconds}\"}} {below}");
         }
         let seconds = sum(state, command.id, |stats| stats.ns.get()) as f64 / 1e9;
         // A command may be counted between two of these readings; the last bucket holds all of them.
         let total = calls.max(counts.iter().sum());
-        tail(text, DURATION, &label, total, seconds);
+        let _ = writeln!(text, "{DURATION}_bucket{{command=\"{name}\",le=\"+Inf\"}} {total}");
+        let _ = writeln!(text, "{DURATION}_sum{{command=\"{name}\"}} {seconds}");
+        let _ = writeln!(text, "{DURATION}_count{{command=\"{name}\"}} {total}");
+    }
+    text.push('\n');
+}
+
+const QUERY: &str = "cenote_query_duration_seconds";
+
+/// The histograms of the sources' query times.
+fn query_durations(state: &State, text: &mut String) {
+    let sources = state.sources.snapshots();
+    if sources.is_empty() {
+        return;
+    }
+    write_help_line(text, QUERY, None, None, "Time from sending a query to its last row, by source.");
+    write_type_line(text, QUERY, None, None, "histogram");
+    for SourceSnapshot { name, query_time, .. } in sources {
+        let name = sanitize_label_value(&name);
+        let mut below = 0;
+        // The last bucket has no upper bound.
+        for (bucket, count) in query_time.buckets[..HISTOGRAM_BUCKETS - 1].iter().enumerate() {
+            below += count;
+            if bucket % 2 == 0 && bucket <= 26 {
+                let seconds = (1u64 << bucket) as f64 / 1e6;
+                let _ = writeln!(text, "{QUERY}_bucket{{source=\"{name}\",le=\"{seconds}\"}} {below}");
+            }
+        }
+        let (count, seconds) = (query_time.count(), query_time.sum_us as f64 / 1e6);
+        let _ = writeln!(text, "{QUERY}_bucket{{source=\"{name}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "{QUERY}_sum{{source=\"{name}\"}} {seconds}");
+        let _ = writeln!(text, "{QUERY}_count{{source=\"{name}\"}} {count}");
     }
     text.push('\n');
 }

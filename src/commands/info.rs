@@ -4,11 +4,11 @@
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
-use crate::source::SourceSnapshot;
+use crate::source::{Cause, PoolSnapshot, SourceSnapshot};
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "info",
@@ -361,51 +361,56 @@ fn keyspace(page: &mut Page<'_>) {
     }
 }
 
+/// Cenote's own section. First what became of misses; then four lines for each source: its loads, the errors among
+/// them, its queries' times, its pool.
 fn read_through(page: &mut Page<'_>) {
     let state = page.state;
-    let sources = state.sources.snapshots();
-    let sum = |counter: fn(&SourceSnapshot) -> u64| sources.iter().map(counter).sum::<u64>();
-    let (in_flight, absent) = state.keyspace.lease_counts();
+    let fills = &state.fills;
     page.add("readthrough_enabled", u8::from(state.sources.has_routes()));
     page.add("readthrough_routes", state.sources.routes().len());
-    page.add("readthrough_sources", sources.len());
-    page.add("readthrough_loads", sum(|source| source.loads));
-    page.add("readthrough_loads_in_flight", in_flight);
-    page.add("readthrough_load_errors", sum(|source| source.errors.iter().sum()));
-    page.add("readthrough_queries", sum(|source| source.queries));
-    page.add("readthrough_retries", sum(|source| source.retries));
-    let fills = &state.fills;
-    for (name, counter) in [
-        ("waits_joined", &fills.joined),
-        ("values_stored", &fills.stored),
-        ("values_voided", &fills.voided),
-        ("values_unkept", &fills.unkept),
-        ("rows_absent", &fills.absent),
+    let (leases, absent) = state.keyspace.lease_counts(page.now);
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, count) in [
+        // Loads under way, and those of them whose key has not changed since they began.
+        ("loading", load(&fills.loading)),
+        ("leases", leases as u64),
+        // Keys that are known to have no row.
+        ("absent_keys", absent as u64),
+        // Commands that waited; keys among theirs that another command had loading already.
+        ("waits", load(&fills.waits)),
+        ("joined", load(&fills.joined)),
+        // Loads by what became of them: kept, answered but not kept because the key changed meanwhile or for want of
+        // memory, and no row.
+        ("stored", load(&fills.stored)),
+        ("voided", load(&fills.voided)),
+        ("unkept", load(&fills.unkept)),
+        ("absent", load(&fills.absent)),
     ] {
-        page.add(&format!("readthrough_{name}"), counter.load(Ordering::Relaxed));
+        page.add(&format!("readthrough_{name}"), count);
     }
-    page.add("readthrough_absent_keys", absent);
-    for source in sources {
-        let (time, pool) = (&source.query_time, &source.pool);
-        let figures = format!(
-            "loads={},rows={},absent={},errors={},queries={},query_p50_usec={},query_p99_usec={},\
-             pool_max={},pool_size={},pool_idle={},pool_waiting={},connects={},connect_errors={}",
-            source.loads,
-            source.rows,
-            source.absent,
-            source.errors.iter().sum::<u64>(),
-            source.queries,
-            time.quantile_us(0.5),
-            time.quantile_us(0.99),
-            pool.max,
-            pool.size,
-            pool.idle,
-            pool.waiting,
-            pool.connects,
-            pool.connect_errors,
-        );
-        page.add(&format!("source_{}", source.name), figures);
+    for source in state.sources.snapshots() {
+        read_through_source(page, &source);
     }
+}
+
+fn read_through_source(page: &mut Page<'_>, source: &SourceSnapshot) {
+    let name: String = source.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let SourceSnapshot { loads, rows, absent, unparsable, queries, retries, .. } = source;
+    let figures = format!(
+        "loads={loads},rows={rows},absent={absent},unparsable={unparsable},queries={queries},retries={retries}"
+    );
+    page.add(&format!("source_{name}"), figures);
+    let causes = Cause::ALL.map(|cause| format!("{}={}", cause.name(), source.errors[cause.index()]));
+    page.add(&format!("source_{name}_errors"), causes.join(","));
+    let time = &source.query_time;
+    let [p50, p99] = [0.5, 0.99].map(|share| time.quantile_us(share));
+    page.add(&format!("source_{name}_query_usec"), format!("total={},p50={p50},p99={p99}", time.sum_us));
+    let PoolSnapshot { max, size, idle, waiting, connects, connect_errors, timeouts, refused } = &source.pool;
+    let figures = format!(
+        "max={max},size={size},idle={idle},waiting={waiting},connects={connects},connect_errors={connect_errors},\
+         timeouts={timeouts},refused={refused}"
+    );
+    page.add(&format!("source_{name}_pool"), figures);
 }
 
 #[cfg(test)]

@@ -36,7 +36,11 @@ use tokio::sync::Notify;
 /// What became of loads.
 #[derive(Debug, Default)]
 pub struct Fills {
-    /// Commands that waited for a load which another had started.
+    /// Loads under way now.
+    pub loading: AtomicU64,
+    /// Times that a command waited for loads, of one key or several.
+    pub waits: AtomicU64,
+    /// Keys that a command waited for while another had them loaded already.
     pub joined: AtomicU64,
     /// Values stored.
     pub stored: AtomicU64,
@@ -50,6 +54,14 @@ pub struct Fills {
 
 /// Changes what is logged.
 pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+impl Fills {
+    fn reset(&self) {
+        for counter in [&self.waits, &self.joined, &self.stored, &self.voided, &self.unkept, &self.absent] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The server, as commands and connections see it.
 pub struct State {
@@ -236,6 +248,8 @@ impl State {
         self.workers.iter().for_each(|worker| worker.reset());
         self.keyspace.reset_counts();
         self.clients.reset_counts();
+        self.fills.reset();
+        self.sources.reset_counts();
         crate::alloc::reset_peak();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }
