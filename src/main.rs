@@ -4,7 +4,7 @@ mod ping;
 
 use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
 use cenote::source::Sources;
-use cenote::state::State;
+use cenote::state::{SetLogLevel, State};
 use clap::{Arg, Command};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 #[global_allocator]
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
@@ -91,10 +94,13 @@ fn subcommand() -> ExitCode {
 
 fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let config = &loaded.config;
-    if let Err(error) = start_log(config) {
-        eprintln!("cenote: the log file '{}' cannot be opened: {error}", config.logfile);
-        return ExitCode::FAILURE;
-    }
+    let set_log_level = match start_log(config) {
+        Ok(set_log_level) => set_log_level,
+        Err(error) => {
+            eprintln!("cenote: the log file '{}' cannot be opened: {error}", config.logfile);
+            return ExitCode::FAILURE;
+        }
+    };
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -111,6 +117,7 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let now = cenote::clock::now_ms();
     let rows = cenote::commands::registry().rows();
     let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, rows, loaded.file, now));
+    let _ = state.set_log_level.set(set_log_level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -182,22 +189,29 @@ fn open_sources(file: &str) -> Result<Sources, Vec<String>> {
     Sources::open(&config).map_err(|overlaps| vec![format!("{file}: {} routes overlap", overlaps.len())])
 }
 
-fn start_log(config: &Config) -> std::io::Result<()> {
-    let level = match config.loglevel {
+/// Starts the log; what it returns changes the level.
+fn start_log(config: &Config) -> std::io::Result<SetLogLevel> {
+    let writer = if config.logfile.is_empty() {
+        BoxMakeWriter::new(std::io::stdout)
+    } else {
+        BoxMakeWriter::new(Mutex::new(OpenOptions::new().create(true).append(true).open(&config.logfile)?))
+    };
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(writer);
+    let lines = if config.log_format == LogFormat::Json { lines.json().boxed() } else { lines.boxed() };
+    let (level, handle) = reload::Layer::new(filter(config.loglevel));
+    tracing_subscriber::registry().with(level).with(lines).init();
+    Ok(Box::new(move |level| {
+        // It fails only when the log is gone, and then there is nobody to tell.
+        let _ = handle.reload(filter(level));
+    }))
+}
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Debug => LevelFilter::TRACE,
         LogLevel::Verbose => LevelFilter::DEBUG,
         LogLevel::Notice => LevelFilter::INFO,
         LogLevel::Warning => LevelFilter::WARN,
         LogLevel::Nothing => LevelFilter::OFF,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    let json = config.log_format == LogFormat::Json;
-    if config.logfile.is_empty() {
-        if json { builder.json().init() } else { builder.with_ansi(false).init() }
-    } else {
-        let file = Mutex::new(OpenOptions::new().create(true).append(true).open(&config.logfile)?);
-        let builder = builder.with_ansi(false).with_writer(file);
-        if json { builder.json().init() } else { builder.init() }
     }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! know HTTP, and nothing on the hot path knows it.
 
 use crate::commands::registry;
+use crate::source::{Cause, HISTOGRAM_BUCKETS, SourceSnapshot};
 use crate::state::{CommandStats, Histogram, State};
 use crate::{process, version};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -19,10 +20,11 @@ pub fn render(state: &State, now: i64) -> String {
         server(state, now);
         commands(state);
         keyspace(state, now);
-        read_through(state);
+        read_through(state, now);
     });
     let mut text = recorder.handle().render();
     durations(state, &mut text);
+    query_durations(state, &mut text);
     text
 }
 
@@ -40,6 +42,21 @@ fn describe() {
         ("cenote_connections_rejected_total", "Connections refused because of maxclients."),
         ("cenote_net_input_bytes_total", "Bytes read from connections."),
         ("cenote_net_output_bytes_total", "Bytes written to connections."),
+        ("cenote_waits_total", "Times that a command waited for loads."),
+        ("cenote_joined_total", "Keys that a command waited for while another had them loaded already."),
+        (
+            "cenote_fills_total",
+            "Loads by what became of them: stored, voided (the key changed), unkept (memory), absent.",
+        ),
+        ("cenote_loads_total", "Loads that ended, by source and result: row, absent or error."),
+        ("cenote_load_errors_total", "Loads that failed, by source and cause."),
+        ("cenote_loads_unparsable_total", "Loads of keys that could not name a row, which cost no query."),
+        ("cenote_queries_total", "Queries sent to a source."),
+        ("cenote_load_retries_total", "Loads tried a second time."),
+        ("cenote_pool_connects_total", "Connections opened to a source."),
+        ("cenote_pool_connect_errors_total", "Attempts to connect to a source that failed."),
+        ("cenote_pool_timeouts_total", "Loads that gave up waiting for a connection."),
+        ("cenote_pool_refused_total", "Loads refused because too many waited for a connection."),
     ] {
         describe_counter!(name, text);
     }
@@ -58,6 +75,11 @@ fn describe() {
         ("cenote_cpu_seconds", "Processor time used, by mode."),
         ("cenote_slowlog_length", "Entries of the slow log."),
         ("cenote_readthrough_enabled", "1 with routes."),
+        ("cenote_loads_in_progress", "Loads under way."),
+        ("cenote_absent_keys", "Keys that are known to have no row."),
+        ("cenote_pool_connections", "Connections to a source, by state: idle or used."),
+        ("cenote_pool_connections_max", "Most connections that a source may have."),
+        ("cenote_pool_waiting", "Loads that wait for a connection."),
     ] {
         describe_gauge!(name, text);
     }
@@ -123,9 +145,49 @@ fn commands(state: &State) {
     }
 }
 
-/// The place of read-through's metrics (loads, waits, query time, pool).
-fn read_through(state: &State) {
+/// Read-through: what became of misses, and each source's loads, queries and pool.
+fn read_through(state: &State, now: i64) {
     gauge!("cenote_readthrough_enabled").set(f64::from(u8::from(state.sources.has_routes())));
+    let fills = &state.fills;
+    gauge!("cenote_loads_in_progress").set(fills.loading.load(Ordering::Relaxed) as f64);
+    gauge!("cenote_absent_keys").set(state.keyspace.lease_counts(now).1 as f64);
+    counter!("cenote_waits_total").absolute(fills.waits.load(Ordering::Relaxed));
+    counter!("cenote_joined_total").absolute(fills.joined.load(Ordering::Relaxed));
+    for (outcome, count) in
+        [("stored", &fills.stored), ("voided", &fills.voided), ("unkept", &fills.unkept), ("absent", &fills.absent)]
+    {
+        counter!("cenote_fills_total", "outcome" => outcome).absolute(count.load(Ordering::Relaxed));
+    }
+    state.sources.snapshots().iter().for_each(read_through_source);
+}
+
+fn read_through_source(source: &SourceSnapshot) {
+    let labels = [("source", source.name.clone())];
+    let failed = source.errors.iter().sum();
+    for (result, count) in [("row", source.rows), ("absent", source.absent), ("error", failed)] {
+        counter!("cenote_loads_total", "source" => source.name.clone(), "result" => result).absolute(count);
+    }
+    for cause in Cause::ALL {
+        counter!("cenote_load_errors_total", "source" => source.name.clone(), "cause" => cause.name())
+            .absolute(source.errors[cause.index()]);
+    }
+    let pool = &source.pool;
+    for (state, count) in [("idle", pool.idle), ("used", pool.size.saturating_sub(pool.idle))] {
+        gauge!("cenote_pool_connections", "source" => source.name.clone(), "state" => state).set(count as f64);
+    }
+    gauge!("cenote_pool_connections_max", &labels).set(pool.max as f64);
+    gauge!("cenote_pool_waiting", &labels).set(pool.waiting as f64);
+    for (metric, count) in [
+        ("cenote_loads_unparsable_total", source.unparsable),
+        ("cenote_queries_total", source.queries),
+        ("cenote_load_retries_total", source.retries),
+        ("cenote_pool_connects_total", pool.connects),
+        ("cenote_pool_connect_errors_total", pool.connect_errors),
+        ("cenote_pool_timeouts_total", pool.timeouts),
+        ("cenote_pool_refused_total", pool.refused),
+    ] {
+        counter!(metric, &labels).absolute(count);
+    }
 }
 
 /// Upper bounds of the buckets, as powers of two of nanoseconds: 1 µs, 4 µs … 4 s, about.
@@ -159,6 +221,35 @@ fn durations(state: &State, text: &mut String) {
         let _ = writeln!(text, "{DURATION}_bucket{{command=\"{name}\",le=\"+Inf\"}} {total}");
         let _ = writeln!(text, "{DURATION}_sum{{command=\"{name}\"}} {seconds}");
         let _ = writeln!(text, "{DURATION}_count{{command=\"{name}\"}} {total}");
+    }
+    text.push('\n');
+}
+
+const QUERY: &str = "cenote_query_duration_seconds";
+
+/// The histograms of the sources' query times.
+fn query_durations(state: &State, text: &mut String) {
+    let sources = state.sources.snapshots();
+    if sources.is_empty() {
+        return;
+    }
+    write_help_line(text, QUERY, None, None, "Time from sending a query to its last row, by source.");
+    write_type_line(text, QUERY, None, None, "histogram");
+    for SourceSnapshot { name, query_time, .. } in sources {
+        let name = sanitize_label_value(&name);
+        let mut below = 0;
+        // The last bucket has no upper bound.
+        for (bucket, count) in query_time.buckets[..HISTOGRAM_BUCKETS - 1].iter().enumerate() {
+            below += count;
+            if bucket % 2 == 0 && bucket <= 26 {
+                let seconds = (1u64 << bucket) as f64 / 1e6;
+                let _ = writeln!(text, "{QUERY}_bucket{{source=\"{name}\",le=\"{seconds}\"}} {below}");
+            }
+        }
+        let (count, seconds) = (query_time.count(), query_time.sum_us as f64 / 1e6);
+        let _ = writeln!(text, "{QUERY}_bucket{{source=\"{name}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "{QUERY}_sum{{source=\"{name}\"}} {seconds}");
+        let _ = writeln!(text, "{QUERY}_count{{source=\"{name}\"}} {count}");
     }
     text.push('\n');
 }

@@ -7,6 +7,7 @@
 //! The real servers come from `scripts/oracles`. `CENOTE_UNDER_TEST=path` puts another program in Cenote's place:
 //! a real server there must pass too, which is how the tests themselves are tested.
 
+mod administration;
 mod command_rows;
 mod differential;
 mod locks;
@@ -15,3 +16,4 @@ mod scan;
 mod sessions;
 mod shutdown;
 mod support;
+mod tidy;

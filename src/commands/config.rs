@@ -87,8 +87,12 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         put_into_force(ctx, before, &after, &changed)?;
         Ok::<_, SetError>(after)
     });
-    if let Err(error) = updated {
-        return fail(reply, &format!("ERR {error}"));
+    let config = match updated {
+        Ok(config) => config,
+        Err(error) => return fail(reply, &format!("ERR {error}")),
+    };
+    if let Some(set_log_level) = ctx.state.set_log_level.get() {
+        set_log_level(config.loglevel);
     }
     for name in changed {
         if find(name.as_bytes()).is_some_and(|found| found.directive.effect == Effect::Accepted) {

@@ -198,7 +198,7 @@ fn object(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         let bits = entry.access();
         let idle = Access::idle_seconds(bits, now);
         let length = serialized_length(entry.value());
-        let encoding = encoding(entry.value());
+        let encoding = entry.value().encoding();
         format!(
             "Value at:0x0 refcount:1 encoding:{encoding} serializedlength:{length} lru:{bits} lru_seconds_idle:{idle}"
         )
@@ -208,17 +208,6 @@ fn object(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         Err(text) => reply.error(text),
     }
     Outcome::Done
-}
-
-/// Strings up to this length are `embstr`, in bytes.
-const EMBEDDED: usize = 44;
-
-fn encoding(value: Value<'_>) -> &'static str {
-    match value {
-        Value::Int(_) => "int",
-        Value::Inline(bytes, false) if bytes.len() <= EMBEDDED => "embstr",
-        Value::Inline(..) | Value::Shared(_) => "raw",
-    }
 }
 
 /// Bytes of the value in an RDB file, uncompressed.

@@ -158,6 +158,10 @@ fn expire_at(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time
             db.remove(0);
         }
         Some(place) => db.set_expire(0, place, Some(at)),
+        // It takes the key away, as DEL does: also one that is only being loaded.
+        None if at <= db.now() && db.find(0).is_none() => {
+            db.remove(0);
+        }
         None => {}
     }
     reply.integer(place.is_some().into());

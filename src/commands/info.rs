@@ -2,12 +2,13 @@
 //! no sense here has Redis's neutral value. Knows the server's state only.
 
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
-use crate::keyspace::{Access, Counts};
+use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
+use crate::source::{Cause, PoolSnapshot, SourceSnapshot};
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "info",
@@ -30,6 +31,7 @@ const SECTIONS: &[Section] = &[
     Section("clients", "Clients", true, clients),
     Section("memory", "Memory", true, memory),
     Section("persistence", "Persistence", true, persistence),
+    Section("threads", "Threads", true, threads),
     Section("stats", "Stats", true, stats),
     Section("replication", "Replication", true, replication),
     Section("cpu", "CPU", true, cpu),
@@ -193,8 +195,10 @@ fn memory(page: &mut Page<'_>) {
     page.add("mem_clients_normal", report.clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.add("mem_allocator", "mimalloc");
-    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running", "lazyfree_pending_objects"]);
-    page.add("lazyfreed_objects", 0);
+    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
+    let (pending, freed) = lazy_freed();
+    page.add("lazyfree_pending_objects", pending);
+    page.add("lazyfreed_objects", freed);
 }
 
 fn persistence(page: &mut Page<'_>) {
@@ -216,6 +220,21 @@ fn persistence(page: &mut Page<'_>) {
     page.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
     page.add("aof_last_write_status", "ok");
     page.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+}
+
+/// The workers, as Redis names its threads for input and output.
+fn threads(page: &mut Page<'_>) {
+    let state = page.state;
+    let mut clients = vec![0; state.workers.len()];
+    state.clients.each(|client| {
+        if let Some(count) = clients.get_mut(client.origin.worker) {
+            *count += 1;
+        }
+    });
+    for (index, (worker, clients)) in state.workers.iter().zip(clients).enumerate() {
+        let figures = format!("clients={clients},reads={},writes={}", worker.reads.get(), worker.writes.get());
+        page.add(&format!("io_thread_{index}"), figures);
+    }
 }
 
 fn stats(page: &mut Page<'_>) {
@@ -342,8 +361,56 @@ fn keyspace(page: &mut Page<'_>) {
     }
 }
 
+/// Cenote's own section. First what became of misses; then four lines for each source: its loads, the errors among
+/// them, its queries' times, its pool.
 fn read_through(page: &mut Page<'_>) {
-    page.add("readthrough_enabled", u8::from(page.state.sources.has_routes()));
+    let state = page.state;
+    let fills = &state.fills;
+    page.add("readthrough_enabled", u8::from(state.sources.has_routes()));
+    page.add("readthrough_routes", state.sources.routes().len());
+    let (leases, absent) = state.keyspace.lease_counts(page.now);
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    for (name, count) in [
+        // Loads under way, and those of them whose key has not changed since they began.
+        ("loading", load(&fills.loading)),
+        ("leases", leases as u64),
+        // Keys that are known to have no row.
+        ("absent_keys", absent as u64),
+        // Commands that waited; keys among theirs that another command had loading already.
+        ("waits", load(&fills.waits)),
+        ("joined", load(&fills.joined)),
+        // Loads by what became of them: kept, answered but not kept because the key changed meanwhile or for want of
+        // memory, and no row.
+        ("stored", load(&fills.stored)),
+        ("voided", load(&fills.voided)),
+        ("unkept", load(&fills.unkept)),
+        ("absent", load(&fills.absent)),
+    ] {
+        page.add(&format!("readthrough_{name}"), count);
+    }
+    for source in state.sources.snapshots() {
+        read_through_source(page, &source);
+    }
+}
+
+fn read_through_source(page: &mut Page<'_>, source: &SourceSnapshot) {
+    let name: String = source.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let SourceSnapshot { loads, rows, absent, unparsable, queries, retries, .. } = source;
+    let figures = format!(
+        "loads={loads},rows={rows},absent={absent},unparsable={unparsable},queries={queries},retries={retries}"
+    );
+    page.add(&format!("source_{name}"), figures);
+    let causes = Cause::ALL.map(|cause| format!("{}={}", cause.name(), source.errors[cause.index()]));
+    page.add(&format!("source_{name}_errors"), causes.join(","));
+    let time = &source.query_time;
+    let [p50, p99] = [0.5, 0.99].map(|share| time.quantile_us(share));
+    page.add(&format!("source_{name}_query_usec"), format!("total={},p50={p50},p99={p99}", time.sum_us));
+    let PoolSnapshot { max, size, idle, waiting, connects, connect_errors, timeouts, refused } = &source.pool;
+    let figures = format!(
+        "max={max},size={size},idle={idle},waiting={waiting},connects={connects},connect_errors={connect_errors},\
+         timeouts={timeouts},refused={refused}"
+    );
+    page.add(&format!("source_{name}_pool"), figures);
 }
 
 #[cfg(test)]

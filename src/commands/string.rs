@@ -295,7 +295,11 @@ fn getex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
             Err(error) => return fail(reply, &error),
         },
     };
-    let Some(place) = db.find(0) else { return Outcome::Done };
+    let Some(place) = db.find(0) else {
+        // It was loaded but not kept, so there is no TTL to set.
+        bulk_at(db, 0, reply);
+        return Outcome::Done;
+    };
     let entry = db.entry(0, place);
     bulk(reply, entry.value());
     match ttl {

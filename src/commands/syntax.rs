@@ -297,11 +297,12 @@ fn type_of(name: &str, command: &str) -> Kind {
         "start" | "stop" | "end" if by_rank.iter().any(|end| command.ends_with(end)) => Kind::Integer,
         "value" if matches!(command, "bitfield" | "setbit") => Kind::Integer,
         "min-idle-time" if command == "xpending" => Kind::Integer,
-        "bit" | "bits" | "client-id" | "config-epoch" | "count" | "cursor" | "db" | "decrement" | "destination-db"
-        | "end-slot" | "entries-added" | "entries-read" | "frequency" | "idle" | "increment" | "index" | "index1"
-        | "index2" | "len" | "limit" | "maxage" | "milliseconds" | "min-match-len" | "ms" | "numfields" | "numids"
-        | "numkeys" | "numlocal" | "numreplicas" | "offset" | "port" | "protover" | "rank" | "seconds" | "slot"
-        | "start-slot" | "timeout" | "ttl" | "version" | "weight" => Kind::Integer,
+        "bit" | "bits" | "client-id" | "cluster-bus-port" | "config-epoch" | "count" | "cursor" | "db"
+        | "decrement" | "destination-db" | "end-slot" | "entries-added" | "entries-read" | "frequency" | "idle"
+        | "increment" | "index" | "index1" | "index2" | "len" | "limit" | "maxage" | "milliseconds"
+        | "min-match-len" | "ms" | "numfields" | "numids" | "numkeys" | "numlocal" | "numreplicas" | "offset"
+        | "port" | "protover" | "rank" | "seconds" | "slot" | "start-slot" | "timeout" | "ttl" | "version"
+        | "weight" => Kind::Integer,
         _ => Kind::String,
     }
 }

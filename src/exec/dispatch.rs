@@ -181,7 +181,7 @@ impl Dispatch<'_> {
             if has_routes
                 && view.missed()
                 && plan.command.spec.fill == commands::Fill::Read
-                && let Some(fill) = Fill::begin(state, &mut view)
+                && let Some(fill) = Fill::begin(state, &mut view, 0)
             {
                 out.truncate(mark);
                 (ran, after) = (index, Some(After::Fill(from + index, fill)));
@@ -200,6 +200,8 @@ impl Dispatch<'_> {
 
     /// Runs one request with all guards in Redis's order.
     fn single(&mut self, batch: &mut Batch<'_>, index: usize, out: &mut Output) -> Option<After> {
+        // What was loaded is this request's, even if it is refused now: the next must not see it.
+        let filled = self.filled.take();
         let args = batch.args(index);
         if args.is_empty() {
             return None;
@@ -229,7 +231,7 @@ impl Dispatch<'_> {
                 let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
                 run(&mut ctx, &args, &mut Reply::new(out, version))
             }
-            Run::Data(run) => match self.run_locked(batch, command, run, &args, out) {
+            Run::Data(run) => match self.run_locked(batch, (command, run), &args, filled, out) {
                 Ok(outcome) => outcome,
                 Err(fill) => {
                     out.truncate(mark);
@@ -268,9 +270,9 @@ impl Dispatch<'_> {
     fn run_locked(
         &mut self,
         batch: &Batch<'_>,
-        command: &Command,
-        run: DataFn,
+        (command, run): (&Command, DataFn),
         args: &Args<'_>,
+        filled: Option<Filled>,
         out: &mut Output,
     ) -> Result<Outcome, Fill> {
         let keyspace = &self.state.keyspace;
@@ -297,15 +299,15 @@ impl Dispatch<'_> {
         let access = self.access(batch);
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
             .with_max_string(self.config.proto_max_bulk_len as usize);
-        let loaded = match self.filled.take() {
-            Some(Err(line)) => {
+        let Filled { loaded, round } = filled.unwrap_or_default();
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(line) => {
                 Reply::new(out, self.client.version).error(&line);
                 return Ok(Outcome::Done);
             }
-            Some(Ok(loaded)) => Some(loaded),
-            None => None,
         };
-        let outcome = self.run_filled(command, run, view.with_loaded(loaded.as_deref().unwrap_or_default()), args, out);
+        let outcome = self.run_filled((command, run), view.with_loaded(&loaded), round, args, out);
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
         }
@@ -315,12 +317,12 @@ impl Dispatch<'_> {
         outcome
     }
 
-    /// Runs a data command, unless a key must be loaded first.
+    /// Runs a data command, unless a key must be loaded first; it has waited for loads `round` times.
     fn run_filled(
         &self,
-        command: &Command,
-        run: DataFn,
+        (command, run): (&Command, DataFn),
         mut view: View<'_, '_>,
+        round: u32,
         args: &Args<'_>,
         out: &mut Output,
     ) -> Result<Outcome, Fill> {
@@ -329,7 +331,7 @@ impl Dispatch<'_> {
         // A key that was loaded and is not there any more has changed since: it is loaded again.
         if before
             && (0..view.len()).any(|key| !view.was_absent(key))
-            && let Some(fill) = Fill::begin(self.state, &mut view)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round)
         {
             return Err(fill);
         }
@@ -338,7 +340,7 @@ impl Dispatch<'_> {
             && !view.is_filled()
             && view.missed()
             && command.spec.fill == commands::Fill::Read
-            && let Some(fill) = Fill::begin(self.state, &mut view)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round)
         {
             return Err(fill);
         }

@@ -17,11 +17,21 @@ use std::time::Duration;
 /// A load ends by its own deadline; who waits for it gives it so much more, to get its error rather than another.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How often a command that changes part of a value waits for it, at most: each time the value was gone again before
+/// the command could run.
+const MAX_ROUNDS: u32 = 3;
+/// Loads under way, at most: an MGET may name a million keys. The sources bound what waits for them further.
+const MAX_LOADS: u64 = 16_384;
+
 /// What a command waits for before it can run again.
 #[derive(Debug)]
 pub struct Fill {
     /// Number of the command's keys.
     keys: usize,
+    /// How often the command will have waited.
+    round: u32,
+    /// The error line that answers the command without waiting.
+    refusal: Option<Arc<str>>,
     /// The keys that are being loaded, by their position among the command's keys.
     flights: Vec<(usize, Arc<Flight>)>,
     /// How long the client waits, at most.
@@ -30,13 +40,25 @@ pub struct Fill {
     route: Arc<str>,
 }
 
-/// What was loaded for each key of a command, or the error line that answers it.
-pub type Filled = Result<Vec<Option<Bytes>>, Arc<str>>;
+/// What a command waited for.
+#[derive(Debug)]
+pub struct Filled {
+    /// What was loaded for each key of the command (empty: it did not wait), or the error line that answers it.
+    pub(super) loaded: Result<Vec<Option<Bytes>>, Arc<str>>,
+    /// How often it has waited.
+    pub(super) round: u32,
+}
+
+impl Default for Filled {
+    fn default() -> Self {
+        Self { loaded: Ok(Vec::new()), round: 0 }
+    }
+}
 
 impl Fill {
     /// Joins or starts the flights of all keys of a command that are routed and unknown; None if there are none.
-    /// The view's shards are locked.
-    pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>) -> Option<Self> {
+    /// The view's shards are locked; the command has waited `round` times.
+    pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>, round: u32) -> Option<Self> {
         let mut fill: Option<Self> = None;
         for key in 0..view.len() {
             if !view.is_unknown(key) {
@@ -44,18 +66,28 @@ impl Fill {
             }
             let Some((route, captures)) = state.sources.find(view.db() as u32, view.key(key)) else { continue };
             let patience = route.load_timeout + GRACE;
-            let (flight, is_new) = view.join_flight(key);
-            let waited_for = fill.get_or_insert_with(|| Self {
-                keys: view.len(),
-                flights: Vec::new(),
-                patience,
-                route: route.name.as_ref().into(),
+            let waited_for = fill.get_or_insert_with(|| {
+                state.fills.waits.fetch_add(1, Ordering::Relaxed);
+                Self {
+                    keys: view.len(),
+                    round: round + 1,
+                    refusal: None,
+                    flights: Vec::new(),
+                    patience,
+                    route: route.name.as_ref().into(),
+                }
             });
             waited_for.patience = waited_for.patience.max(patience);
+            waited_for.refusal = refusal(state, route, view.loaded(key), round);
+            if waited_for.refusal.is_some() {
+                break;
+            }
+            let (flight, is_new) = view.join_flight(key);
             if is_new {
                 let params = captures.params(Bytes::copy_from_slice(view.key(key)));
                 let load =
                     Load { db: view.db(), hash: view.hash(key), route: Arc::clone(route), flight: Arc::clone(&flight) };
+                state.fills.loading.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(load.run(Arc::clone(state), params));
             } else {
                 state.fills.joined.fetch_add(1, Ordering::Relaxed);
@@ -67,18 +99,35 @@ impl Fill {
 
     /// Waits for all flights, in any order, but no longer than the patience.
     pub async fn wait(self) -> Filled {
-        let all = async {
-            let mut filled = vec![None; self.keys];
-            for (key, flight) in &self.flights {
-                filled[*key] = flight.wait().await?;
-            }
-            Ok(filled)
-        };
-        match tokio::time::timeout(self.patience, all).await {
-            Ok(filled) => filled,
-            Err(_) => Err(format!("TRYAGAIN route '{}': no answer from the source in time", self.route).into()),
+        let round = self.round;
+        if let Some(line) = self.refusal {
+            return Filled { loaded: Err(line), round };
         }
+        let all = async {
+            let mut loaded = vec![None; self.keys];
+            for (key, flight) in &self.flights {
+                loaded[*key] = flight.wait().await?;
+            }
+            Ok(loaded)
+        };
+        let late = |_| Err(format!("TRYAGAIN route '{}': no answer from the source in time", self.route).into());
+        let loaded = tokio::time::timeout(self.patience, all).await.unwrap_or_else(late);
+        Filled { loaded, round }
     }
+}
+
+/// Why a key is not loaded (again), as the error line for the client. `before` is what the last load brought.
+fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> Option<Arc<str>> {
+    if before.is_some_and(|value| !fits(state, value)) {
+        // It would never be kept, and a change needs what it changes.
+        return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
+    }
+    let why = match round {
+        MAX_ROUNDS.. => "the key keeps changing",
+        _ if state.fills.loading.load(Ordering::Relaxed) >= MAX_LOADS => "too many loads are under way",
+        _ => return None,
+    };
+    Some(format!("TRYAGAIN route '{}': {why}", route.name).into())
 }
 
 /// One load, in a task of its own: the client who asked first may leave.
@@ -95,6 +144,7 @@ struct EndOnDrop<'a>(&'a State, &'a Load);
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
         let Self(state, load) = self;
+        state.fills.loading.fetch_sub(1, Ordering::Relaxed);
         state.keyspace.lock(state.keyspace.shard_of(load.hash)).end_flight(load.hash, &load.flight);
         load.flight.finish(Err(format!("TRYAGAIN route '{}': the load was given up", load.route.name).into()));
     }

@@ -131,8 +131,14 @@ impl Leases {
             // Somebody asks for random keys: what is remembered of them is worth nothing.
             self.absent.clear();
         }
-        let absent = Absent { hash, db, until, key: key.into() };
-        self.absent.insert_unique(hash, absent, |absent| absent.hash);
+        match self.absent.find_mut(hash, |absent| absent.db == db && *absent.key == *key) {
+            // Its time is over, or nobody would have looked again.
+            Some(absent) => absent.until = until,
+            None => {
+                let absent = Absent { hash, db, until, key: key.into() };
+                self.absent.insert_unique(hash, absent, |absent| absent.hash);
+            }
+        }
     }
 
     pub(super) fn is_absent(&self, db: usize, hash: Hash, key: &[u8], now: i64) -> bool {
@@ -140,9 +146,9 @@ impl Leases {
         self.absent.find(hash, same).is_some()
     }
 
-    /// Loads in flight, and absences remembered.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.held.len(), self.absent.len())
+    /// Loads that hold a lease, and absences that hold at `now`.
+    pub(super) fn counts(&self, now: i64) -> (usize, usize) {
+        (self.held.len(), self.absent.iter().filter(|absent| absent.until > now).count())
     }
 }
 
@@ -176,10 +182,14 @@ mod tests {
         assert!(!leases.is_absent(1, 1, b"a", 99) && !leases.is_absent(0, 1, b"b", 99));
         leases.void(0, 1);
         assert!(!leases.is_absent(0, 1, b"a", 99));
+        leases.set_absent(0, 1, b"a", 100, 0);
+        leases.set_absent(0, 1, b"a", 200, 100);
+        assert_eq!((leases.counts(150).1, leases.absent.len()), (1, 1), "what is over makes room for what is new");
+        assert_eq!(leases.counts(200).1, 0);
         for hash in 0..10 * MAX_ABSENT as u64 {
             leases.set_absent(0, hash, b"x", 100, 0);
         }
-        assert!(leases.counts().1 <= MAX_ABSENT);
+        assert!(leases.counts(0).1 <= MAX_ABSENT);
     }
 
     #[tokio::test]

@@ -129,9 +129,18 @@ impl Shard {
         self.leases.is_absent(db, hash, key, now)
     }
 
-    /// Loads in flight, and absences remembered.
-    pub fn lease_counts(&self) -> (usize, usize) {
-        self.leases.counts()
+    /// A command took a key away that is not there: what is being loaded for it is not to bring it back, and what is
+    /// known of its absence may be old.
+    #[inline]
+    pub fn forget_load(&mut self, db: usize, hash: Hash) {
+        if !self.leases.is_empty() {
+            self.leases.void(db, hash);
+        }
+    }
+
+    /// Keys with a lease on a load, and keys that are known to be nowhere at `now`.
+    pub fn lease_counts(&self, now: i64) -> (usize, usize) {
+        self.leases.counts(now)
     }
 
     /// Finds a key that has not expired at `now`; one that has is removed.

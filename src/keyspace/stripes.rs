@@ -95,6 +95,12 @@ impl Keyspace {
         (0..self.shards.len()).map(|shard| self.lock(shard)).collect()
     }
 
+    /// Keys with a lease on a load, and keys that are known to be nowhere at `now` (ms since the epoch).
+    pub fn lease_counts(&self, now: i64) -> (usize, usize) {
+        let counts = (0..self.shards.len()).map(|shard| self.lock(shard).lease_counts(now));
+        counts.fold((0, 0), |sum, (held, absent)| (sum.0 + held, sum.1 + absent))
+    }
+
     /// Sums over every database.
     pub fn summary(&self) -> Vec<DatabaseSummary> {
         let mut all = vec![DatabaseSummary::default(); self.databases];

@@ -149,6 +149,11 @@ impl<'v, 's> View<'v, 's> {
         !self.loaded.is_empty()
     }
 
+    /// What a load brought for a key.
+    pub fn loaded(&self, key: usize) -> Option<&'v Bytes> {
+        self.loaded.get(key)?.as_ref()
+    }
+
     /// True if a key was looked for by a load, and was not found.
     pub fn was_absent(&self, key: usize) -> bool {
         self.loaded.get(key).is_some_and(Option::is_none)
@@ -229,12 +234,15 @@ impl<'v, 's> View<'v, 's> {
         self.shards[key.shard].set_expire(self.db, key.hash, place, expire_at);
     }
 
-    /// Removes a key; true if it was there.
+    /// Removes a key; true if it was there. One that is only being loaded is not kept when it comes.
     #[inline]
     pub fn remove(&mut self, key: usize) -> bool {
         let key = &self.keys[key];
         let shard = &mut self.shards[key.shard];
-        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else { return false };
+        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else {
+            shard.forget_load(self.db, key.hash);
+            return false;
+        };
         shard.remove(self.db, key.hash, place);
         true
     }

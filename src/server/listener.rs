@@ -264,21 +264,22 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Why a connection may not come in, if so.
+    /// Why a connection may not come in, if so; counts it.
     fn refusal(&self, config: &Config, is_local: bool) -> Option<&'static str> {
-        if self.state.clients.len() >= config.maxclients as usize {
-            Some(TOO_MANY)
+        let why = if self.state.clients.len() >= config.maxclients as usize {
+            TOO_MANY
         } else if config.protected_mode && config.requirepass.is_empty() && !is_local {
-            Some(PROTECTED)
+            PROTECTED
         } else {
-            None
-        }
+            return None;
+        };
+        self.state.clients.rejected.fetch_add(1, Ordering::Relaxed);
+        Some(why)
     }
 
     /// Sees that a refused connection can read why: a socket that is closed with unread bytes would take the line
     /// back. If many are being seen off, it is closed at once.
     fn see_off(&self, mut socket: impl AsyncReadExt + Unpin + Send + 'static) {
-        self.state.clients.rejected.fetch_add(1, Ordering::Relaxed);
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let mut bytes = [0; 1024];
         let drained = async move { while socket.read(&mut bytes).await.is_ok_and(|len| len > 0) {} };

@@ -196,6 +196,8 @@ impl Session {
                         self.reply_now(|reply| reply.ok());
                     }
                 }
+                // A server that stops finishes what waits, but begins no more.
+                Event::After(After::Fill(..)) if self.state.stopping.load(Ordering::Relaxed) => self.close(),
                 Event::After(After::Fill(_, fill)) => {
                     self.filled = self.wait_or_killed(fill.wait()).await;
                 }
@@ -280,7 +282,7 @@ impl Session {
             if self.client.info.killed.load(Ordering::Acquire) {
                 return Poll::Ready(Event::Over);
             }
-            if self.state.stopping.load(Ordering::Relaxed) {
+            if self.state.stopping.load(Ordering::Relaxed) && self.filled.is_none() {
                 self.close();
             }
             if self.send_output(cx).is_err() {

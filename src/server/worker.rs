@@ -85,6 +85,9 @@ const SWEEP_SHARE: u32 = 3;
 /// Time that one turn of the sweep takes before connections are served again, about, in ns.
 const SWEEP_TURN_NS: u64 = 200_000;
 
+/// A turn that takes so long, in ns, may be of interest to the latency monitor.
+const SWEEP_SPIKE_NS: u64 = 1_000_000;
+
 /// Starts worker number `index`.
 pub(super) fn start(state: Arc<State>, index: usize) -> io::Result<Worker> {
     let (queue, inbox) = mpsc::unbounded_channel();
@@ -100,6 +103,10 @@ pub(super) fn start(state: Arc<State>, index: usize) -> io::Result<Worker> {
 
 async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceiver<Handover>) {
     tokio::spawn(sweep(Arc::clone(&state), index));
+    if index == 0 {
+        // The first misses need not wait for connections. A database that is down is the loads' business.
+        tokio::spawn(state.sources.warm());
+    }
     let stats = Arc::clone(&state.workers[index]);
     let mut sessions = tokio::task::JoinSet::new();
     while let Some(Handover { socket, client, seat }) = inbox.recv().await {
@@ -138,10 +145,14 @@ async fn sweep(state: Arc<State>, index: usize) {
                 Swept::RoundDone => round_done = true,
             }
         }
+        let took = clock::monotonic_ns() - start;
+        if took >= SWEEP_SPIKE_NS {
+            state.note_latency("expire-cycle", took, clock::now_ms());
+        }
         let pause = if round_done && !std::mem::take(&mut removed) {
             SWEEP_PAUSE
         } else {
-            Duration::from_nanos(clock::monotonic_ns() - start) * (SWEEP_SHARE - 1)
+            Duration::from_nanos(took) * (SWEEP_SHARE - 1)
         };
         pause_for(pause).await;
     }

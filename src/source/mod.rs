@@ -113,6 +113,11 @@ impl Sources {
         self.routes.all()
     }
 
+    /// Counts anew (CONFIG RESETSTAT).
+    pub fn reset_counts(&self) {
+        self.sources.iter().for_each(|source| source.reset_counts());
+    }
+
     /// The counters of each source as they stand.
     pub fn snapshots(&self) -> Vec<SourceSnapshot> {
         self.sources.iter().map(|source| source.snapshot()).collect()
@@ -146,6 +151,9 @@ pub trait Source: Send + Sync {
 
     /// The counters as they stand.
     fn snapshot(&self) -> SourceSnapshot;
+
+    /// Counts anew.
+    fn reset_counts(&self);
 }
 
 /// Why a load failed.

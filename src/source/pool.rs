@@ -163,6 +163,12 @@ impl<C: Connect> Pool<C> {
         }
     }
 
+    pub(super) fn reset_counts(&self) {
+        for counter in [&self.connects, &self.connect_errors, &self.timeouts, &self.refused] {
+            counter.store(0, Relaxed);
+        }
+    }
+
     /// The right to have one connection, in the order of asking.
     async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, LoadError> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {

@@ -212,4 +212,9 @@ impl Source for Postgres {
     fn snapshot(&self) -> SourceSnapshot {
         self.counters.snapshot(&self.name, self.pool.snapshot())
     }
+
+    fn reset_counts(&self) {
+        self.counters.reset();
+        self.pool.reset_counts();
+    }
 }

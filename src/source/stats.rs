@@ -126,6 +126,12 @@ impl Counters {
         self.sum_us.fetch_add(us, Relaxed);
     }
 
+    pub(super) fn reset(&self) {
+        let plain =
+            [&self.loads, &self.rows, &self.absent, &self.unparsable, &self.queries, &self.retries, &self.sum_us];
+        plain.into_iter().chain(&self.errors).chain(&self.buckets).for_each(|counter| counter.store(0, Relaxed));
+    }
+
     pub(super) fn snapshot(&self, name: &str, pool: PoolSnapshot) -> SourceSnapshot {
         SourceSnapshot {
             name: name.into(),

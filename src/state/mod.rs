@@ -23,20 +23,24 @@ pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
-use crate::config::ConfigHandle;
+use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
 use crate::source::Sources;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// What became of loads.
 #[derive(Debug, Default)]
 pub struct Fills {
-    /// Commands that waited for a load which another had started.
+    /// Loads under way now.
+    pub loading: AtomicU64,
+    /// Times that a command waited for loads, of one key or several.
+    pub waits: AtomicU64,
+    /// Keys that a command waited for while another had them loaded already.
     pub joined: AtomicU64,
     /// Values stored.
     pub stored: AtomicU64,
@@ -46,6 +50,17 @@ pub struct Fills {
     pub unkept: AtomicU64,
     /// Loads that found nothing.
     pub absent: AtomicU64,
+}
+
+/// Changes what is logged.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+impl Fills {
+    fn reset(&self) {
+        for counter in [&self.waits, &self.joined, &self.stored, &self.voided, &self.unkept, &self.absent] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The server, as commands and connections see it.
@@ -64,6 +79,8 @@ pub struct State {
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
     pub config_file: Option<PathBuf>,
+    /// What CONFIG SET loglevel calls, once the log is there.
+    pub set_log_level: OnceLock<SetLogLevel>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -130,6 +147,7 @@ impl State {
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
+            set_log_level: OnceLock::new(),
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
@@ -230,6 +248,8 @@ impl State {
         self.workers.iter().for_each(|worker| worker.reset());
         self.keyspace.reset_counts();
         self.clients.reset_counts();
+        self.fills.reset();
+        self.sources.reset_counts();
         crate::alloc::reset_peak();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }

@@ -18,7 +18,7 @@ pub(crate) use oracle::{Oracle, oracle_program, tool};
 #[allow(unused_imports)]
 pub(crate) use postgres::Postgres;
 pub(crate) use random::Random;
-pub(crate) use server::Server;
+pub(crate) use server::{Port, Server};
 pub(crate) use temp::TempDir;
 pub(crate) use value::{Value, escape};
 pub(crate) use words::{join_words, split_words};
