@@ -7,10 +7,12 @@
 //! The real servers come from `scripts/oracles`. `CENOTE_UNDER_TEST=path` puts another program in Cenote's place:
 //! a real server there must pass too, which is how the tests themselves are tested.
 
+mod check;
 mod command_rows;
 mod differential;
 mod locks;
 mod protocol;
+mod read_through;
 mod scan;
 mod shutdown;
 mod support;
