@@ -8,10 +8,12 @@
 //! a real server there must pass too, which is how the tests themselves are tested.
 
 mod administration;
+mod check;
 mod command_rows;
 mod differential;
 mod locks;
 mod protocol;
+mod read_through;
 mod scan;
 mod sessions;
 mod shutdown;

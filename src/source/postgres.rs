@@ -28,6 +28,9 @@ const STATEMENTS_MAX: usize = 16_384;
 /// small numbers), plus some for what surrounds it.
 const ROW_PER_VALUE_MAX: usize = 16;
 const ROW_SURROUND_BYTES: usize = 64 << 10;
+/// After a value of more bytes than this, the connection is closed: the driver's buffer has grown to the row's size, and
+/// would stay so for as long as the connection lives.
+const VALUE_BYTES_KEPT_MAX: usize = 1 << 20;
 /// At most one line a second is logged for failed loads.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// Queries slower than this are logged.
@@ -114,9 +117,11 @@ impl Postgres {
         if lease.is_overflowed() {
             result = Err(Failure::Final(Trouble::new(Cause::Size, "the row is far larger than max_value_bytes")));
         }
-        if let Err(Failure::Lost(_)) = result {
-            lease.doomed = true;
-        }
+        lease.doomed |= match &result {
+            Ok(Loaded::Value(value)) => value.len() > VALUE_BYTES_KEPT_MAX,
+            Err(Failure::Lost(_)) => true,
+            _ => false,
+        };
         Ok(result)
     }
 

@@ -241,7 +241,7 @@ pub(super) struct PgLink {
     pub(super) statements: HashMap<u64, Arc<Prepared>>,
     /// Whether the server may still be at work for us.
     pub(super) running: bool,
-    /// Whether it is known to end soon, though it has not yet.
+    /// Whether it is not to be used again, or known to end soon though it has not yet.
     pub(super) doomed: bool,
 }
 

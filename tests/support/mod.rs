@@ -15,10 +15,9 @@ mod words;
 
 pub(crate) use client::{Client, Failure, Reply};
 pub(crate) use oracle::{Oracle, oracle_program, tool};
-#[allow(unused_imports)]
 pub(crate) use postgres::Postgres;
 pub(crate) use random::Random;
-pub(crate) use server::{Port, Server};
+pub(crate) use server::{Port, Server, cenote_program};
 pub(crate) use temp::TempDir;
 pub(crate) use value::{Value, escape};
 pub(crate) use words::{join_words, split_words};

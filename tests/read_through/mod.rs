@@ -1,0 +1,16 @@
+//! Read-through on a real Postgres: which commands load, what they answer, how many queries that costs, and what happens
+//! when the database or a client goes away.
+//!
+//! - `rig`: a Postgres with tables, a server with routes, a gate that holds queries up
+//! - `values`: which commands load what, and what absent rows and faults look like
+//! - `writes`: commands that change a key that must be loaded, and changes during a load
+//! - `flights`: many clients, slow queries, pipelines, clients that leave
+//! - `outage`: a database that is down, frozen, or refuses
+//! - `secrets`: what must never be shown; the figures that are
+
+mod flights;
+mod outage;
+mod rig;
+mod secrets;
+mod values;
+mod writes;
