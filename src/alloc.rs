@@ -18,7 +18,6 @@ struct Slot(AtomicI64);
 
 static COUNTS: [Slot; SLOTS] = [const { Slot(AtomicI64::new(0)) }; SLOTS];
 static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicI64 = AtomicI64::new(0);
 const UNASSIGNED: usize = usize::MAX;
 
 thread_local! {
@@ -63,20 +62,11 @@ pub const fn class_size(size: usize) -> usize {
 
 /// Bytes allocated now, over all threads, in size classes as the allocator rounds them.
 pub fn used() -> u64 {
-    let sum: i64 = COUNTS.iter().map(|slot| slot.0.load(Ordering::Relaxed)).sum();
-    let sum = sum.max(0);
-    PEAK.fetch_max(sum, Ordering::Relaxed);
-    sum as u64
-}
-
-/// The largest value that [`used`] has returned.
-pub fn peak() -> u64 {
-    used().max(PEAK.load(Ordering::Relaxed) as u64)
-}
-
-/// Forgets the peak, as CONFIG RESETSTAT does.
-pub fn reset_peak() {
-    PEAK.store(0, Ordering::Relaxed);
+    let assigned = NEXT_SLOT.load(Ordering::Relaxed).min(SLOTS - 1);
+    // The last slot is shared by all threads that got no slot of their own.
+    let slots = COUNTS[..assigned].iter().chain(&COUNTS[SLOTS - 1..]);
+    let sum: i64 = slots.map(|slot| slot.0.load(Ordering::Relaxed)).sum();
+    sum.max(0) as u64
 }
 
 // SAFETY: every call goes to mimalloc unchanged; counting neither allocates nor unwinds.

@@ -250,7 +250,6 @@ impl State {
         self.clients.reset_counts();
         self.fills.reset();
         self.sources.reset_counts();
-        crate::alloc::reset_peak();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }
 
