@@ -2,7 +2,7 @@
 //! no sense here has Redis's neutral value. Knows the server's state only.
 
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
-use crate::keyspace::{Access, Counts};
+use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
@@ -193,8 +193,10 @@ fn memory(page: &mut Page<'_>) {
     page.add("mem_clients_normal", report.clients);
     page.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     page.add("mem_allocator", "mimalloc");
-    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running", "lazyfree_pending_objects"]);
-    page.add("lazyfreed_objects", 0);
+    page.zeros(&["mem_overhead_db_hashtable_rehashing", "active_defrag_running"]);
+    let (pending, freed) = lazy_freed();
+    page.add("lazyfree_pending_objects", pending);
+    page.add("lazyfreed_objects", freed);
 }
 
 fn persistence(page: &mut Page<'_>) {
