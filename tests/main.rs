@@ -7,10 +7,13 @@
 //! The real servers come from `scripts/oracles`. `CENOTE_UNDER_TEST=path` puts another program in Cenote's place:
 //! a real server there must pass too, which is how the tests themselves are tested.
 
+mod clients;
 mod command_rows;
+mod compatibility;
 mod differential;
 mod locks;
 mod protocol;
+mod redis_cli;
 mod scan;
 mod shutdown;
 mod support;
