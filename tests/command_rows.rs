@@ -1,7 +1,7 @@
 //! Each row of Cenote's command table, as COMMAND INFO shows it, against the same row of a real server. Clients, proxies
 //! and ACL rules are built on these rows: a wrong key position sends a command to the wrong shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{Client, Oracle, Server, Value};
 
@@ -133,4 +133,53 @@ fn command_without_arguments_gives_the_rows_of_command_info() {
     for (name, row) in &asked {
         assert_eq!(row.fields, all[name].fields, "{name}");
     }
+}
+
+/// What COMMAND DOCS says of one command: since when, in which group, and the words of its arguments (`EX`, `NX` …).
+type Documented = (Option<String>, Option<String>, BTreeSet<String>);
+
+fn documentation(docs: &Value, found: &mut BTreeMap<String, Documented>) {
+    for (name, about) in docs.pairs() {
+        let field = |wanted| field(&about, wanted);
+        let text = |wanted| field(wanted).and_then(|value| value.text());
+        let mut words = BTreeSet::new();
+        field("arguments").iter().for_each(|arguments| collect_words(arguments, &mut words));
+        let name = name.text().expect("a name").to_lowercase();
+        found.insert(name, (text("since"), text("group"), words));
+        field("subcommands").iter().for_each(|subcommands| documentation(subcommands, found));
+    }
+}
+
+fn field(map: &Value, wanted: &str) -> Option<Value> {
+    map.pairs().into_iter().find_map(|(name, value)| (name.text().as_deref() == Some(wanted)).then_some(value))
+}
+
+fn collect_words(arguments: &Value, words: &mut BTreeSet<String>) {
+    for argument in arguments.items() {
+        words.extend(field(argument, "token").and_then(|token| token.text()));
+        field(argument, "arguments").iter().for_each(|inner| collect_words(inner, words));
+    }
+}
+
+/// A word of CLIENT LIST's syntax once was `NOT- LADDR`, split where a line of the source ended: redis-cli's hints showed
+/// it, and whoever builds commands from COMMAND DOCS would have sent it.
+#[test]
+fn the_words_of_arguments_are_those_of_real_servers() {
+    let read = |server: &Server| {
+        let mut found = BTreeMap::new();
+        documentation(&server.client().cmd(&["COMMAND", "DOCS"]), &mut found);
+        found
+    };
+    let ours = read(&Server::cenote().start());
+    let others = [Oracle::Redis8, Oracle::Valkey9].map(|oracle| read(&Server::oracle(oracle).start()));
+    assert!(ours.len() > 100, "{} commands are documented", ours.len());
+    let mut wrong = Vec::new();
+    for (name, (since, group, words)) in ours {
+        let known: Vec<_> = others.iter().filter_map(|other| other.get(&name)).collect();
+        if known.is_empty() || known.iter().any(|(s, g, w)| (s, g, w) == (&since, &group, &words)) {
+            continue;
+        }
+        wrong.push(format!("{name}: {since:?} {group:?} {words:?}, but there {known:?}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -9,11 +9,14 @@
 
 mod administration;
 mod check;
+mod clients;
 mod command_rows;
+mod compatibility;
 mod differential;
 mod locks;
 mod protocol;
 mod read_through;
+mod redis_cli;
 mod scan;
 mod sessions;
 mod shutdown;

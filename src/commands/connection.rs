@@ -50,7 +50,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         flags: HANDSHAKE,
         acl: Acl::CONNECTION,
         group: "connection",
-        summary: "Closes the connection.",
+        summary: "Ends the connection, once it has its replies.",
         run: Run::Server(quit),
         ..Spec::BASE
     },

@@ -21,10 +21,12 @@ fn document(command: &Command, reply: &mut Reply<'_>) {
     let spec = command.spec;
     let arguments = syntax::parse(spec.name, spec.syntax, key_specs(spec.keys));
     reply.text(spec.name);
-    reply.map(4 + usize::from(!arguments.is_empty()) + usize::from(!command.subcommands.is_empty()));
-    for (field, text) in
-        [("summary", spec.summary), ("since", spec.since), ("group", spec.group), ("complexity", spec.complexity)]
-    {
+    let mut texts = vec![("summary", spec.summary), ("since", spec.since), ("group", spec.group)];
+    if !spec.complexity.is_empty() {
+        texts.push(("complexity", spec.complexity));
+    }
+    reply.map(texts.len() + usize::from(!arguments.is_empty()) + usize::from(!command.subcommands.is_empty()));
+    for (field, text) in texts {
         reply.text(field);
         reply.text(text);
     }

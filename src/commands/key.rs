@@ -125,7 +125,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         flags: QUICK_WRITE,
         keys: Keys::ACCESS_UPDATE_ONE,
         syntax: "key db",
-        summary: "Moves a key to another database.",
+        summary: "Moves a key to another database, unless it is there already.",
         run: Run::Data(move_key),
         ..KEY
     },

@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_told() {
-        let config = set(&[("appendonly", "yes"), ("hz", "20"), ("masterauth", "hush")]).unwrap();
+        let config = set(&[("appendonly", "yes"), ("timeout", "20"), ("masterauth", "hush")]).unwrap();
         let warnings = config.warnings();
         assert_eq!(warnings.len(), 2);
         assert!(warnings[0].starts_with("appendonly 'yes': "));

@@ -187,7 +187,7 @@ fn circular_includes_end() {
 
 #[test]
 fn what_has_no_effect_is_warned_of() {
-    let loaded = run(&["--appendonly", "yes", "--hz", "20", "--timeout", "0", "--save"], "").unwrap();
+    let loaded = run(&["--appendonly", "yes", "--maxclients", "20", "--timeout", "0", "--save"], "").unwrap();
     assert_eq!(loaded.warnings, ["appendonly 'yes': accepted, but without effect in Cenote"]);
     let loaded = run(&["--user", "foo", "on", ">hush"], "").unwrap();
     assert_eq!(loaded.warnings, ["user: accepted, but without effect in Cenote"]);

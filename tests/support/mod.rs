@@ -1,4 +1,4 @@
-//! What the integration tests stand on: servers as processes, a client, a Postgres.
+//! What the integration tests stand on: servers as processes, a client, a Postgres, other programs.
 //! Nothing in here knows a command's meaning, nor whether a server is Cenote or a real Redis.
 
 // A helper may wait for the test that will need it.
@@ -7,6 +7,7 @@
 mod client;
 mod oracle;
 mod postgres;
+mod program;
 mod random;
 mod server;
 mod temp;
@@ -16,6 +17,7 @@ mod words;
 pub(crate) use client::{Client, Failure, Reply};
 pub(crate) use oracle::{Oracle, oracle_program, tool};
 pub(crate) use postgres::Postgres;
+pub(crate) use program::{Finished, run};
 pub(crate) use random::Random;
 pub(crate) use server::{Port, Server, cenote_program};
 pub(crate) use temp::TempDir;
