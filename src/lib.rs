@@ -20,5 +20,6 @@ pub mod random;
 pub mod server;
 pub mod source;
 pub mod state;
+pub mod supervise;
 pub mod types;
 pub mod version;

@@ -5,9 +5,11 @@ mod ping;
 use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
 use cenote::source::Sources;
 use cenote::state::{SetLogLevel, State};
+use cenote::supervise::{PidFile, notify_ready};
 use clap::{Arg, Command};
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -94,6 +96,12 @@ fn subcommand() -> ExitCode {
 
 fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let config = &loaded.config;
+    // A path on the command line starts where the command was given, those of redis.conf at `dir`.
+    let routes = std::path::absolute(&config.routes).unwrap_or_default();
+    if let Err(error) = std::env::set_current_dir(config.value("dir").unwrap_or(".")) {
+        eprintln!("cenote: the folder of `dir` cannot be entered: {error}");
+        return ExitCode::FAILURE;
+    }
     let set_log_level = match start_log(config) {
         Ok(set_log_level) => set_log_level,
         Err(error) => {
@@ -104,7 +112,7 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let sources = match open_sources(&config.routes) {
+    let sources = match open_sources(if config.routes.is_empty() { None } else { Some(&routes) }) {
         Ok(sources) => sources,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("cenote: {fault}"));
@@ -125,7 +133,13 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(serve(state)) {
+    let pid_file = match write_pid_file(&state.config.load().pidfile) {
+        Ok(pid_file) => pid_file,
+        Err(code) => return code,
+    };
+    let served = runtime.block_on(serve(state));
+    drop(pid_file);
+    match served {
         Ok(()) => {
             tracing::info!("stopped; every command that was running has been answered");
             ExitCode::SUCCESS
@@ -137,6 +151,27 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     }
 }
 
+fn write_pid_file(path: &str) -> Result<Option<PidFile>, ExitCode> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    PidFile::write(path).map(Some).map_err(|error| {
+        eprintln!("cenote: the pid file '{path}' cannot be written: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Tells systemd, if it asked, as soon as connections are accepted.
+async fn notify_when_listening(state: Arc<State>) {
+    while state.listeners.lock().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let config = state.config.load();
+    if let Err(error) = notify_ready(config.value("supervised").unwrap_or("no")) {
+        tracing::warn!("systemd cannot be told that the server is ready: {error}");
+    }
+}
+
 async fn serve(state: Arc<State>) -> std::io::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopping = Arc::clone(&state);
@@ -145,6 +180,7 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
         tracing::info!("{name} received: stopping");
         stopping.stop();
     });
+    tokio::spawn(notify_when_listening(Arc::clone(&state)));
     let config = state.config.load();
     if config.metrics_port > 0 {
         let metrics =
@@ -176,17 +212,15 @@ fn announce(config: &Config, sources: &Sources, workers: usize) {
 }
 
 /// The sources and routes of a file; none without one. Nothing is connected yet.
-fn open_sources(file: &str) -> Result<Sources, Vec<String>> {
-    if file.is_empty() {
-        return Ok(Sources::default());
-    }
+fn open_sources(file: Option<&Path>) -> Result<Sources, Vec<String>> {
+    let Some(file) = file else { return Ok(Sources::default()) };
     let texts = |faults: Vec<cenote::source::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let config = cenote::source::Config::read(file.as_ref(), None).map_err(texts)?;
+    let config = cenote::source::Config::read(file, None).map_err(texts)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     // Overlaps have been told as faults of the file.
-    Sources::open(&config).map_err(|overlaps| vec![format!("{file}: {} routes overlap", overlaps.len())])
+    Sources::open(&config).map_err(|overlaps| vec![format!("{}: {} routes overlap", file.display(), overlaps.len())])
 }
 
 /// Starts the log; what it returns changes the level.
