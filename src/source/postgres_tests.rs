@@ -272,8 +272,9 @@ async fn a_deadline_cancels_the_query_and_frees_the_slot() {
     assert!(error.line("sleep:{s}").starts_with("TRYAGAIN route 'sleep:{s}': "));
     // Waits until the cancelled connection has given up its slot.
     assert_eq!(value(&sources, "one:1").await.unwrap(), "{\"n\":1}");
+    // The server was asked to cancel the query; when it does is its own affair.
     let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%AS slept' AND state = 'active'";
-    assert_eq!(server.sql(sleepers), "0");
+    while server.sql(sleepers) != "0" {}
 }
 
 #[tokio::test]
@@ -362,13 +363,13 @@ async fn a_frozen_server_costs_no_more_than_the_deadline() {
     let quick = route("f:{n}", "SELECT {n}::int AS n", "load_timeout = '200ms'");
     let sources = server.sources_with("pool = { max = 2, min = 0 }", &quick);
     while value_or_error(&sources).await.is_err() {}
-    server.signal("STOP");
+    server.freeze();
     for _ in 0..4 {
         let started = std::time::Instant::now();
         assert_eq!(value_or_error(&sources).await, Err(Cause::TimedOut));
         assert!(started.elapsed() < std::time::Duration::from_secs(20), "bounded, if late on a busy machine");
     }
-    server.signal("CONT");
+    server.thaw();
     while value_or_error(&sources).await.is_err() {}
 }
 
@@ -414,5 +415,5 @@ async fn a_load_that_nobody_waits_for_is_cancelled() {
     }
     flight.abort();
     assert_eq!(value(&sources, "one:1").await.unwrap(), "{\"n\":1}");
-    assert_eq!(server.sql(sleepers), "0");
+    while server.sql(sleepers) != "0" {}
 }

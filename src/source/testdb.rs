@@ -1,6 +1,10 @@
 //! For this room's tests: a throwaway Postgres on a Unix socket in a temporary folder, started by the first test of
 //! the process that asks, and gone when the process ends, however it ends.
 
+#[allow(dead_code)]
+#[path = "../../tests/support/process.rs"]
+mod process;
+
 use super::{Config, LoadResult, Sources};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -63,13 +67,19 @@ impl Server {
         run(command);
     }
 
-    /// Signals the server and its sessions, as `STOP` and `CONT`.
-    pub(super) fn signal(&self, signal: &str) {
-        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("the server runs");
-        let script = "kill -\"$1\" \"$2\" $(ps -o pid= --ppid \"$2\")";
-        let mut command = unprivileged(Path::new("sh"));
-        command.args(["-c", script, "sh", signal, pid.lines().next().unwrap_or_default()]);
-        run(command);
+    /// Stops the server and its sessions where they stand.
+    pub(super) fn freeze(&self) {
+        process::freeze(self.postmaster());
+    }
+
+    /// Undoes [`Server::freeze`].
+    pub(super) fn thaw(&self) {
+        process::thaw(self.postmaster());
+    }
+
+    fn postmaster(&self) -> u32 {
+        let file = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("the server runs");
+        file.lines().next().and_then(|line| line.trim().parse().ok()).expect("its process")
     }
 
     /// Puts a line at the head of `pg_hba.conf` and has it read.

@@ -1,5 +1,7 @@
 //! Many clients and slow queries: one query for all who want a key, and nobody else waits.
 
+use std::time::{Duration, Instant};
+
 use super::rig::{ROUTES, Rig, error, run, until, words};
 use crate::support::{Client, Failure, Value};
 
@@ -60,12 +62,16 @@ fn a_query_that_sleeps_keeps_nobody_else_waiting() {
     let (mut sleeper, mut other) = (rig.client(), rig.client());
     sleeper.send(&["GET", "sleep:5"]).expect("sent");
     rig.wait_for_waiting(1);
-    for _ in 0..100 {
+    let start = Instant::now();
+    let mut rounds = 0;
+    // A busy machine may manage a few only, but not none.
+    while rounds < 100 && start.elapsed() < Duration::from_secs(2) {
         assert_eq!(run(&mut other, "SET k v"), Value::ok());
         assert_eq!(run(&mut other, "GET k"), Value::bulk("v"));
+        rounds += 1;
     }
     // All this took a part of the five seconds, or the query would be over.
-    assert_eq!(rig.figures().get("readthrough_loading"), 1);
+    assert_eq!(rig.figures().get("readthrough_loading"), 1, "{rounds} rounds took {:?}", start.elapsed());
     assert_eq!(sleeper.read_reply().expect("a reply").value, Value::bulk("slept"));
 }
 

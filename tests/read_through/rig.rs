@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,15 +118,20 @@ impl Rig {
     /// From now on, queries of `gated:{id}` wait.
     #[track_caller]
     pub(super) fn shut_gate(&self) -> Gate {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        // By its name: an earlier gate's session may hold its lock for a moment after the gate was opened.
+        let name = format!("gate {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut psql = Command::new(tool("PG_BIN").join("psql"));
         psql.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-p", &self.postgres.port().to_string(), "-h"]);
-        psql.arg(self.postgres.socket_dir()).stdin(Stdio::piped()).stdout(Stdio::null());
+        psql.arg(self.postgres.socket_dir()).env("PGAPPNAME", &name).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut psql = psql.spawn().expect("psql starts");
         let stdin = psql.stdin.as_mut().expect("psql's input is ours");
         stdin.write_all(b"BEGIN; LOCK TABLE gate;\n").expect("psql reads");
-        let shut = "SELECT count(*) FROM pg_locks WHERE relation = 'gate'::regclass AND granted AND \
-                    mode = 'AccessExclusiveLock'";
-        until("the gate", || self.postgres.sql(shut) == "1");
+        let shut = format!(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE application_name = '{name}' AND \
+             relation = 'gate'::regclass AND granted AND mode = 'AccessExclusiveLock'"
+        );
+        until("the gate", || self.postgres.sql(&shut) == "1");
         Gate(psql)
     }
 }

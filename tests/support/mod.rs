@@ -7,6 +7,7 @@
 mod client;
 mod oracle;
 mod postgres;
+mod process;
 mod program;
 mod random;
 mod server;

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::server::{Port, send_signal};
-use super::{PATIENCE, TempDir, tool};
+use super::server::Port;
+use super::{PATIENCE, TempDir, process, tool};
 
 /// A private Postgres with user and database `postgres`, trust authentication, `wal_level=logical`, nothing fsynced.
 pub(crate) struct Postgres {
@@ -69,10 +69,8 @@ impl Postgres {
     /// Kills every process of the server at once, as a crash does. Connections break; the port is free.
     pub(crate) fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
-            for pid in self.backends() {
-                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
-            }
-            let _ = server.kill();
+            // A process left over would keep the data from a successor, and answer on a connection it has.
+            process::kill_all(server.id());
             let _ = server.wait();
         }
     }
@@ -83,7 +81,7 @@ impl Postgres {
         let Some(mut server) = self.server.take() else {
             return;
         };
-        send_signal(self.postmaster(), "INT");
+        process::signal(server.id(), "INT");
         let deadline = Instant::now() + PATIENCE;
         while matches!(server.try_wait(), Ok(None)) {
             assert!(Instant::now() < deadline, "Postgres did not stop:\n{}", self.log());
@@ -104,7 +102,6 @@ impl Postgres {
         for setting in ["fsync=off", "wal_level=logical", "max_connections=200", "shared_buffers=16MB"] {
             command.args(["-c", setting]);
         }
-        // A killed predecessor's workers may take a moment to let go of the data.
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("postgres starts");
         self.server = Some(child);
         let deadline = Instant::now() + PATIENCE;
@@ -116,17 +113,15 @@ impl Postgres {
     }
 
     /// Stops every process of the server where it stands: connections stay open and nothing answers.
+    #[track_caller]
     pub(crate) fn freeze(&self) {
-        for pid in self.all_pids() {
-            send_signal(pid, "STOP");
-        }
+        process::freeze(self.postmaster());
     }
 
     /// Undoes `freeze`.
+    #[track_caller]
     pub(crate) fn thaw(&self) {
-        for pid in self.all_pids() {
-            send_signal(pid, "CONT");
-        }
+        process::thaw(self.postmaster());
     }
 
     pub(crate) fn log(&self) -> String {
@@ -137,23 +132,10 @@ impl Postgres {
         self.dir.path().join("data")
     }
 
-    /// The postmaster's process: the child itself, or the child's child where root had to change user.
+    /// The postmaster's process: `setpriv`, too, becomes what it starts.
+    #[track_caller]
     fn postmaster(&self) -> u32 {
-        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
-        file.lines().next().and_then(|line| line.trim().parse().ok()).expect("postmaster.pid names the postmaster")
-    }
-
-    fn all_pids(&self) -> Vec<u32> {
-        let mut pids = vec![self.postmaster()];
-        pids.extend(self.backends());
-        pids
-    }
-
-    /// The processes whose parent is the postmaster.
-    fn backends(&self) -> Vec<u32> {
-        let output = Command::new("ps").args(["-o", "pid=", "--ppid", &self.postmaster().to_string()]).output();
-        let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+        self.server.as_ref().expect("Postgres runs").id()
     }
 
     /// A Postgres program, run as the cluster's owner, in a folder that the owner may enter.

@@ -35,7 +35,7 @@ pub(crate) fn run(program: &Path, args: &[&str], input: &[u8], limit: Duration) 
     let waiter = thread::spawn(move || ended.send(child.wait()));
     let status = end.recv_timeout(limit).ok();
     if status.is_none() {
-        super::server::send_signal(pid, "KILL");
+        super::process::signal(pid, "KILL");
     }
     let _ = (waiter.join(), writer.join());
     let [out, err] = [out, err].map(|reader| reader.join().unwrap_or_default());

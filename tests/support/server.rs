@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Client, Oracle, PATIENCE, TempDir, oracle_program};
+use super::{Client, Oracle, PATIENCE, TempDir, oracle_program, process};
 
 /// How often an unanswered question is asked again.
 const POLL: Duration = Duration::from_millis(2);
@@ -153,7 +153,7 @@ impl Server {
 
     /// Sends a signal by its name, as `kill -NAME` does.
     pub(crate) fn signal(&self, name: &str) {
-        send_signal(self.pid(), name);
+        assert!(process::signal(self.pid(), name), "cannot send {name} to {}", self.pid());
     }
 
     /// Whether the process still runs.
@@ -191,12 +191,6 @@ impl Drop for Server {
             eprintln!("cenote's log:\n{}", self.log());
         }
     }
-}
-
-/// `kill -NAME pid`.
-pub(crate) fn send_signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
-    assert!(status.is_ok_and(|s| s.success()), "cannot send {name} to {pid}");
 }
 
 /// A TCP port that no other test takes. Tests are processes of their own, so the reservation must be one that they
