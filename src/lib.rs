@@ -13,6 +13,7 @@ pub mod exec;
 pub mod glob;
 pub mod keyspace;
 pub mod metrics;
+pub mod number;
 pub mod open_files;
 pub mod process;
 pub mod protocol;

@@ -1,7 +1,7 @@
 //! INCR, DECR and their kind: strings that are numbers.
 
-use super::{Acl, Args, Fill, Flags, Keys, NOT_AN_INTEGER, Outcome, Run, Spec, fail};
-use crate::keyspace::{NewValue, Ttl, Value, View};
+use super::{Acl, Args, Fill, Flags, Keys, NOT_AN_INTEGER, Outcome, Run, Spec, fail, wrong_type};
+use crate::keyspace::{Event, NewValue, Text, Ttl, View, WrongType};
 use crate::protocol::{Reply, parse_i64};
 use crate::types::LongDouble;
 
@@ -71,31 +71,33 @@ fn decrby(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn add(db: &mut View<'_, '_>, by: i64, reply: &mut Reply<'_>) -> Outcome {
     let Some(place) = db.find(0) else {
-        db.add(0, NewValue::Int(by), None);
+        db.add(0, NewValue::Int(by), None, Event::INCRBY);
         reply.integer(by);
         return Outcome::Done;
     };
-    let number = match db.entry(0, place).value() {
-        Value::Int(number) => Some(number),
-        Value::Inline(bytes, _) => parse_i64(bytes),
-        Value::Shared(_) => None,
+    let number = match db.text_at(0, place) {
+        Ok(Text::Int(number)) => Some(number),
+        Ok(Text::Inline(bytes, _)) => parse_i64(bytes),
+        Ok(Text::Shared(_)) => None,
+        Err(WrongType) => return wrong_type(reply),
     };
     let Some(number) = number else { return fail(reply, NOT_AN_INTEGER) };
     let Some(sum) = number.checked_add(by) else {
         return fail(reply, "ERR increment or decrement would overflow");
     };
-    db.replace(0, place, NewValue::Int(sum), Ttl::Keep);
+    db.replace(0, place, NewValue::Int(sum), Ttl::Keep, Event::INCRBY);
     reply.integer(sum);
     Outcome::Done
 }
 
 fn incrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let place = db.find(0);
-    let number = match place.map(|place| db.entry(0, place).value()) {
+    let number = match place.map(|place| db.text_at(0, place)) {
         None => Some(LongDouble::from(0)),
-        Some(Value::Int(number)) => Some(LongDouble::from(number)),
-        Some(Value::Inline(bytes, _)) => LongDouble::parse(bytes),
-        Some(Value::Shared(_)) => None,
+        Some(Ok(Text::Int(number))) => Some(LongDouble::from(number)),
+        Some(Ok(Text::Inline(bytes, _))) => LongDouble::parse(bytes),
+        Some(Ok(Text::Shared(_))) => None,
+        Some(Err(WrongType)) => return wrong_type(reply),
     };
     let (Some(number), Some(by)) = (number, LongDouble::parse(args.at(2))) else {
         return fail(reply, "ERR value is not a valid float");
@@ -104,8 +106,8 @@ fn incrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
     let text = sum.to_string();
     let value = NewValue::Bytes(text.as_bytes());
     match place {
-        Some(place) => db.replace(0, place, value, Ttl::Keep),
-        None => db.add(0, value, None),
+        Some(place) => db.replace(0, place, value, Ttl::Keep, Event::INCRBYFLOAT),
+        None => db.add(0, value, None, Event::INCRBYFLOAT),
     }
     reply.text(&text);
     Outcome::Done

@@ -2,7 +2,7 @@
 //! the server is left out.
 
 use super::{Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail, help};
-use crate::keyspace::{Access, Entry, NewValue, Value};
+use crate::keyspace::{Access, Entry, NewValue, Text, Value};
 use crate::protocol::Reply;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
@@ -220,12 +220,11 @@ fn serialized_length(value: Value<'_>) -> usize {
         }
     };
     match value {
-        Value::Int(-128..=127) => 2,
-        Value::Int(-32_768..=32_767) => 3,
-        Value::Int(-2_147_483_648..=2_147_483_647) => 5,
-        Value::Int(number) => string(itoa::Buffer::new().format(number).len()),
-        Value::Inline(bytes, _) => string(bytes.len()),
-        Value::Shared(bytes) => string(bytes.len()),
+        Value::Text(Text::Int(-128..=127)) => 2,
+        Value::Text(Text::Int(-32_768..=32_767)) => 3,
+        Value::Text(Text::Int(-2_147_483_648..=2_147_483_647)) => 5,
+        Value::Text(text) => string(text.len()),
+        Value::Object(object) => object.memory(),
     }
 }
 
@@ -239,9 +238,8 @@ fn listpack(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
 fn string_lengths(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let lengths = look(ctx, args, |entry| {
         let len = match entry.value() {
-            Value::Int(_) => return Err("ERR Not an sds encoded string."),
-            Value::Inline(bytes, _) => bytes.len(),
-            Value::Shared(bytes) => bytes.len(),
+            Value::Text(Text::Int(_)) | Value::Object(_) => return Err("ERR Not an sds encoded string."),
+            Value::Text(text) => text.len(),
         };
         let memory = entry.memory();
         Ok(format!(
@@ -282,9 +280,8 @@ fn hash(parts: &[&[u8]]) -> [u8; 20] {
 
 fn with_bytes<T>(value: Value<'_>, run: impl FnOnce(&[u8]) -> T) -> T {
     match value {
-        Value::Int(number) => run(itoa::Buffer::new().format(number).as_bytes()),
-        Value::Inline(bytes, _) => run(bytes),
-        Value::Shared(bytes) => run(bytes),
+        Value::Text(text) => text.with(run),
+        Value::Object(object) => run(format!("{} {}", object.type_name(), object.len()).as_bytes()),
     }
 }
 

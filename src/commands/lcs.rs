@@ -1,7 +1,7 @@
 //! LCS.
 
 use super::{Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
-use crate::keyspace::{Value, View};
+use crate::keyspace::{Text, View};
 use crate::protocol::Reply;
 use crate::types::{Match, lcs as find_lcs, lcs_len};
 use bytes::Bytes;
@@ -60,7 +60,9 @@ impl Options {
 }
 
 fn lcs(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (a, b) = (string(db, 0), string(db, 1));
+    let (Some(a), Some(b)) = (string(db, 0), string(db, 1)) else {
+        return fail(reply, "ERR The specified keys must contain string values");
+    };
     let options = match Options::parse(args) {
         Ok(options) => options,
         Err(error) => return fail(reply, error),
@@ -100,12 +102,7 @@ fn lcs(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
     Outcome::Done
 }
 
-/// The string at a key; an empty one where there is none.
-fn string(db: &mut View<'_, '_>, key: usize) -> Bytes {
-    match db.read(key) {
-        None => Bytes::new(),
-        Some(Value::Int(number)) => Bytes::from(number.to_string()),
-        Some(Value::Inline(bytes, _)) => Bytes::copy_from_slice(bytes),
-        Some(Value::Shared(bytes)) => bytes.clone(),
-    }
+/// The string at a key, an empty one where there is none; None for a value of another type.
+fn string(db: &mut View<'_, '_>, key: usize) -> Option<Bytes> {
+    Some(db.read(key).ok()?.map_or_else(Bytes::new, Text::to_bytes))
 }

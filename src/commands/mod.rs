@@ -103,6 +103,12 @@ pub const SYNTAX_ERROR: &str = "ERR syntax error";
 /// The error of an argument that must be an integer.
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
+/// Answers that a key holds a value of another type.
+#[cold]
+pub fn wrong_type(reply: &mut Reply<'_>) -> Outcome {
+    fail(reply, "WRONGTYPE Operation against a key holding the wrong kind of value")
+}
+
 /// Writes an error and is done.
 pub fn fail(reply: &mut Reply<'_>, text: &str) -> Outcome {
     reply.error(text);

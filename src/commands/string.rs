@@ -1,8 +1,10 @@
 //! The string commands, those that count ([`super::counter`]) and LCS excepted.
 
 use super::options::{Condition, Expiry, Options, Words};
-use super::{Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
-use crate::keyspace::{NewValue, Place, Ttl, Value, View};
+use super::{
+    Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
+};
+use crate::keyspace::{Event, NewValue, Place, Text, Ttl, View, WrongType};
 use crate::protocol::{Reply, SHARE_AT};
 use crate::types;
 use bytes::Bytes;
@@ -225,32 +227,28 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
-/// Writes a value as a bulk string.
+/// Writes a string.
 #[inline]
-fn bulk(reply: &mut Reply<'_>, value: Value<'_>) {
-    match value {
-        Value::Inline(bytes, _) => reply.bulk(bytes),
-        Value::Int(number) => reply.bulk_integer(number),
-        Value::Shared(bytes) => reply.bulk_shared(bytes),
+fn bulk(reply: &mut Reply<'_>, text: Text<'_>) {
+    match text {
+        Text::Inline(bytes, _) => reply.bulk(bytes),
+        Text::Int(number) => reply.bulk_integer(number),
+        Text::Shared(bytes) => reply.bulk_shared(bytes),
     }
 }
 
-/// Writes the value of a key, which is read, or nothing.
+/// Writes the string at a key, which is read, or nothing; false after the error for a value of another type.
 #[inline]
-fn bulk_at(db: &mut View<'_, '_>, key: usize, reply: &mut Reply<'_>) {
+fn bulk_at(db: &mut View<'_, '_>, key: usize, reply: &mut Reply<'_>) -> bool {
     match db.read(key) {
-        Some(value) => bulk(reply, value),
-        None => reply.null(),
+        Ok(Some(text)) => bulk(reply, text),
+        Ok(None) => reply.null(),
+        Err(WrongType) => {
+            wrong_type(reply);
+            return false;
+        }
     }
-}
-
-/// Calls `f` with the bytes of a string.
-fn with_bytes<T>(value: Value<'_>, f: impl FnOnce(&[u8]) -> T) -> T {
-    match value {
-        Value::Inline(bytes, _) => f(bytes),
-        Value::Int(number) => f(itoa::Buffer::new().format(number).as_bytes()),
-        Value::Shared(bytes) => f(bytes),
-    }
+    true
 }
 
 fn get(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -261,32 +259,40 @@ fn get(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 fn mget(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.array(db.len());
     for key in 0..db.len() {
-        bulk_at(db, key, reply);
+        match db.read(key) {
+            Ok(Some(text)) => bulk(reply, text),
+            Ok(None) | Err(WrongType) => reply.null(),
+        }
     }
     Outcome::Done
 }
 
 fn strlen(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let len = db.read(0).map_or(0, |value| with_bytes(value, <[u8]>::len));
-    reply.integer(len as i64);
+    let Ok(text) = db.read(0) else { return wrong_type(reply) };
+    reply.integer(text.map_or(0, Text::len) as i64);
     Outcome::Done
 }
 
 fn getrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (Some(start), Some(end)) = (args.integer(2), args.integer(3)) else { return fail(reply, NOT_AN_INTEGER) };
     match db.read(0) {
-        Some(Value::Shared(bytes)) => reply.bulk_shared(&bytes.slice(types::range(bytes.len(), start, end))),
-        Some(value) => with_bytes(value, |bytes| reply.bulk(&bytes[types::range(bytes.len(), start, end)])),
-        None => reply.bulk(b""),
+        Ok(Some(Text::Shared(bytes))) => reply.bulk_shared(&bytes.slice(types::range(bytes.len(), start, end))),
+        Ok(Some(text)) => text.with(|bytes| reply.bulk(&bytes[types::range(bytes.len(), start, end)])),
+        Ok(None) => reply.bulk(b""),
+        Err(WrongType) => return wrong_type(reply),
     }
     Outcome::Done
 }
 
 fn getex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(options) = Options::parse(args, 2, Words::GETEX) else { return fail(reply, SYNTAX_ERROR) };
-    if db.read(0).is_none() {
-        reply.null();
-        return Outcome::Done;
+    match db.read(0) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            reply.null();
+            return Outcome::Done;
+        }
+        Err(WrongType) => return wrong_type(reply),
     }
     let ttl = match options.expiry {
         Expiry::Unchanged => None,
@@ -300,34 +306,37 @@ fn getex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
         bulk_at(db, 0, reply);
         return Outcome::Done;
     };
-    let entry = db.entry(0, place);
-    bulk(reply, entry.value());
+    let Ok(text) = db.text_at(0, place) else { return wrong_type(reply) };
+    bulk(reply, text);
+    let has_ttl = db.entry(0, place).expire_at().is_some();
     match ttl {
         Some(Ttl::At(at)) if at <= db.now() => {
             db.remove(0);
         }
         Some(Ttl::At(at)) => db.set_expire(0, place, Some(at)),
-        Some(Ttl::None) if entry.expire_at().is_some() => db.set_expire(0, place, None),
+        Some(Ttl::None) if has_ttl => db.set_expire(0, place, None),
         _ => {}
     }
     Outcome::Done
 }
 
 fn getdel(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    bulk_at(db, 0, reply);
-    db.remove(0);
+    if bulk_at(db, 0, reply) {
+        db.remove(0);
+    }
     Outcome::Done
 }
 
 fn getset(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    bulk_at(db, 0, reply);
-    db.set(0, NewValue::of(args.at(2)), Ttl::None);
+    if bulk_at(db, 0, reply) {
+        db.set(0, NewValue::of(args.at(2)), Ttl::None, Event::SET);
+    }
     Outcome::Done
 }
 
 fn set(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() == 3 {
-        db.set(0, NewValue::of(args.at(2)), Ttl::None);
+        db.set(0, NewValue::of(args.at(2)), Ttl::None, Event::SET);
         reply.ok();
         return Outcome::Done;
     }
@@ -336,17 +345,17 @@ fn set(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
         Ok(ttl) => ttl,
         Err(error) => return fail(reply, &error),
     };
-    if options.get {
-        bulk_at(db, 0, reply);
+    if options.get && !bulk_at(db, 0, reply) {
+        return Outcome::Done;
     }
     let met = match options.condition {
         Condition::Always => true,
         Condition::Absent => db.find(0).is_none(),
         Condition::Present => db.find(0).is_some(),
-        Condition::Equal(wanted) => {
-            let place = db.find(0);
-            place.is_some_and(|place| with_bytes(db.entry(0, place).value(), |bytes| bytes == wanted))
-        }
+        Condition::Equal(wanted) => match is_equal(db, wanted) {
+            Ok(is_equal) => is_equal,
+            Err(WrongType) => return wrong_type(reply),
+        },
     };
     if met {
         store(db, 0, args.at(2), ttl);
@@ -359,20 +368,26 @@ fn set(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
     Outcome::Done
 }
 
+/// Whether the string at the command's key is there and is `wanted`.
+fn is_equal(db: &mut View<'_, '_>, wanted: &[u8]) -> Result<bool, WrongType> {
+    let Some(place) = db.find(0) else { return Ok(false) };
+    Ok(db.text_at(0, place)?.with(|bytes| bytes == wanted))
+}
+
 /// Stores a string; one that has expired already removes the key.
 fn store(db: &mut View<'_, '_>, key: usize, value: &[u8], ttl: Ttl) {
     match ttl {
         Ttl::At(at) if at <= db.now() => {
             db.remove(key);
         }
-        ttl => db.set(key, NewValue::of(value), ttl),
+        ttl => db.set(key, NewValue::of(value), ttl, Event::SET),
     }
 }
 
 fn setnx(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let absent = db.find(0).is_none();
     if absent {
-        db.add(0, NewValue::of(args.at(2)), None);
+        db.add(0, NewValue::of(args.at(2)), None, Event::SET);
     }
     reply.integer(absent.into());
     Outcome::Done
@@ -413,7 +428,7 @@ fn mset(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         return fail(reply, "ERR wrong number of arguments for 'mset' command");
     }
     for key in 0..db.len() {
-        db.set(key, NewValue::of(args.at(2 + key * 2)), Ttl::None);
+        db.set(key, NewValue::of(args.at(2 + key * 2)), Ttl::None, Event::SET);
     }
     reply.ok();
     Outcome::Done
@@ -426,7 +441,7 @@ fn msetnx(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
     let none = (0..db.len()).all(|key| db.find(key).is_none());
     if none {
         for key in 0..db.len() {
-            db.set(key, NewValue::of(args.at(2 + key * 2)), Ttl::None);
+            db.set(key, NewValue::of(args.at(2 + key * 2)), Ttl::None, Event::SET);
         }
     }
     reply.integer(none.into());
@@ -463,15 +478,16 @@ fn msetex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
 fn append(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let more = args.at(2);
     let Some(place) = db.find(0) else {
-        db.add(0, NewValue::of(more), None);
+        db.add(0, NewValue::of(more), None, Event::APPEND);
         reply.integer(more.len() as i64);
         return Outcome::Done;
     };
-    let len = with_bytes(db.entry(0, place).value(), <[u8]>::len) + more.len();
+    let Ok(text) = db.text_at(0, place) else { return wrong_type(reply) };
+    let len = text.len() + more.len();
     if len > db.max_string() {
         return fail(reply, TOO_LONG);
     }
-    change(db, place, |text| types::append(text, more));
+    change(db, place, Event::APPEND, |text| types::append(text, more));
     reply.integer(len as i64);
     Outcome::Done
 }
@@ -483,7 +499,11 @@ fn setrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     }
     let part = args.at(3);
     let place = db.find(0);
-    let len = place.map_or(0, |place| with_bytes(db.entry(0, place).value(), <[u8]>::len));
+    let len = match place.map(|place| db.text_at(0, place)) {
+        None => 0,
+        Some(Ok(text)) => text.len(),
+        Some(Err(WrongType)) => return wrong_type(reply),
+    };
     if part.is_empty() {
         reply.integer(len as i64);
         return Outcome::Done;
@@ -494,37 +514,36 @@ fn setrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     }
     let offset = offset as usize;
     match place {
-        Some(place) => change(db, place, |text| types::write_at(text, offset, part)),
+        Some(place) => change(db, place, Event::SETRANGE, |text| types::write_at(text, offset, part)),
         None => {
             let text = types::write_at(Bytes::new(), offset, part);
             let value = if text.len() >= SHARE_AT { NewValue::Shared(text) } else { NewValue::Raw(&text) };
-            db.add(0, value, None);
+            db.add(0, value, None, Event::SETRANGE);
         }
     }
     reply.integer(len.max(end as usize) as i64);
     Outcome::Done
 }
 
-/// Changes the string of the command's key, which was found, in place where it is large.
-fn change(db: &mut View<'_, '_>, place: Place, f: impl FnOnce(Bytes) -> Bytes) {
+/// Changes the string of the command's key, which was found and is a string, in place where it is large.
+fn change(db: &mut View<'_, '_>, place: Place, event: Event, f: impl FnOnce(Bytes) -> Bytes) {
     let text = match db.take_shared(0, place) {
         Some(text) => text,
-        None => with_bytes(db.entry(0, place).value(), Bytes::copy_from_slice),
+        None => db.text_at(0, place).map(Text::to_bytes).unwrap_or_default(),
     };
     let text = f(text);
     if text.len() >= SHARE_AT {
-        db.replace(0, place, NewValue::Shared(text), Ttl::Keep);
+        db.replace(0, place, NewValue::Shared(text), Ttl::Keep, event);
     } else {
-        db.replace(0, place, NewValue::Raw(&text), Ttl::Keep);
+        db.replace(0, place, NewValue::Raw(&text), Ttl::Keep, event);
     }
 }
 
 fn delifeq(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let place = db.find(0);
-    let equal = place.is_some_and(|place| with_bytes(db.entry(0, place).value(), |bytes| bytes == args.at(2)));
-    if equal {
+    let Ok(is_equal) = is_equal(db, args.at(2)) else { return wrong_type(reply) };
+    if is_equal {
         db.remove(0);
     }
-    reply.integer(equal.into());
+    reply.integer(is_equal.into());
     Outcome::Done
 }

@@ -6,7 +6,7 @@ use super::fill::{Fill, Filled};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
+use crate::keyspace::{self, Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::state::{Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
@@ -194,7 +194,7 @@ impl Dispatch<'_> {
         }
         drop(shards);
         drop(guards);
-        self.garbage.clear();
+        keyspace::free(self.garbage);
         (ran, after)
     }
 
@@ -313,7 +313,7 @@ impl Dispatch<'_> {
         }
         drop(shards);
         drop(guards);
-        self.garbage.clear();
+        keyspace::free(self.garbage);
         outcome
     }
 

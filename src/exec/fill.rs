@@ -5,7 +5,7 @@
 //! so a change of the key either comes before the flight, or voids its lease. Then its connection alone waits.
 
 use crate::clock;
-use crate::keyspace::{Access, Flight, Hash, Loaded, NewValue, Ttl, View};
+use crate::keyspace::{self, Access, Flight, Hash, Loaded, NewValue, Ttl, View};
 use crate::protocol::SHARE_AT;
 use crate::source::{self, Params, Route};
 use crate::state::State;
@@ -187,9 +187,9 @@ impl Load {
             }
             Err(_) => shard.end_flight(self.hash, &self.flight),
         }
-        let garbage = std::mem::take(&mut shard.garbage);
+        let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
-        drop(garbage);
+        keyspace::free(&mut garbage);
     }
 }
 

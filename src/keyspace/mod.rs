@@ -2,6 +2,7 @@
 //! handed; no commands, replies, sockets or databases.
 
 mod access;
+mod change;
 mod entry;
 mod lazyfree;
 mod lease;
@@ -13,8 +14,9 @@ mod view;
 mod walk;
 
 pub use access::Access;
-pub use entry::{Entry, NewValue, Slot, Value};
-pub use lazyfree::{lazy_free, lazy_freed};
+pub use change::{Edit, Event, Note, class};
+pub use entry::{Entry, NewValue, Slot, Text, Value, WrongType};
+pub use lazyfree::{free, lazy_free, lazy_freed};
 pub use lease::{Flight, Loaded};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};

@@ -6,10 +6,13 @@
 //! released the lock.
 
 use super::access::Access;
-use super::entry::{Entry, NewValue, Slot};
+use super::change::{Edit, Event, Note};
+use super::entry::{Entry, NewValue, Slot, Value, WrongType};
 use super::lease::{Flight, Leases};
 use super::table::{Hash, Place, Table};
+use crate::types::{Collection, ObjectRef};
 use foldhash::quality::SeedableRandomState;
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -55,6 +58,12 @@ pub struct Shard {
     hasher: SeedableRandomState,
     shard_bits: u32,
     leases: Leases,
+    /// Classes of events that somebody listens to; see [`Event`].
+    listened: u32,
+    /// Whether a change of a key may concern anybody: the one look that a write costs where nothing is watched.
+    attentive: bool,
+    /// Events that are to be told once the command is done.
+    pub notes: Vec<Note>,
     /// What was removed and is to be dropped after the lock is released.
     pub garbage: Vec<Slot>,
     /// What happened here.
@@ -68,6 +77,9 @@ impl Shard {
             hasher,
             shard_bits,
             leases: Leases::default(),
+            listened: 0,
+            attentive: false,
+            notes: Vec::new(),
             garbage: Vec::new(),
             counts: Counts::default(),
         }
@@ -80,15 +92,42 @@ impl Shard {
 
     /// The one place that every change of a key goes through.
     #[inline]
-    fn change(&mut self, db: usize, hash: Hash) {
+    fn change(&mut self, db: usize, hash: Hash, key: &[u8], event: Event) {
         self.counts.dirty += 1;
-        if !self.leases.is_empty() {
-            self.leases.void(db, hash);
+        if self.attentive {
+            self.attend(db, hash, key, event);
         }
+    }
+
+    #[cold]
+    fn attend(&mut self, db: usize, hash: Hash, key: &[u8], event: Event) {
+        self.leases.void(db, hash);
+        self.note(db, key, event);
+        self.look_around();
+    }
+
+    /// Tells those who listen to its class of an event that changes nothing (or whose change was told).
+    pub fn note(&mut self, db: usize, key: &[u8], event: Event) {
+        if self.listened & event.class != 0 {
+            let order = NOTES.get();
+            NOTES.set(order + 1);
+            self.notes.push(Note { event, db, key: key.into(), order });
+        }
+    }
+
+    /// Says which classes of events somebody listens to.
+    pub fn listen(&mut self, classes: u32) {
+        self.listened = classes;
+        self.look_around();
+    }
+
+    fn look_around(&mut self) {
+        self.attentive = self.listened != 0 || !self.leases.is_empty();
     }
 
     /// The load of an absent key that is under way, or a new one, which the caller must start (true).
     pub fn join_flight(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
+        self.attentive = true;
         self.leases.join(db, hash, key)
     }
 
@@ -113,13 +152,15 @@ impl Shard {
         if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
             return false;
         }
-        self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access);
+        let expire_at = if let Ttl::At(at) = ttl { Some(at) } else { None };
+        self.add(db, hash, key, value, expire_at, access, Event::LOADED);
         true
     }
 
     /// A load ends: the key is nowhere, and need not be looked for before `until` (ms since the epoch).
     pub fn store_absent(&mut self, flight: &Arc<Flight>, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
         if self.leases.end(hash, flight) && until > now {
+            self.attentive = true;
             self.leases.set_absent(db, hash, key, until, now);
         }
     }
@@ -150,17 +191,17 @@ impl Shard {
         let place = table.find(hash, key)?;
         let slot = table.at(place);
         if slot.has_ttl() && slot.entry().expire_at().is_some_and(|at| at <= now) {
-            self.expire(db, hash, place);
+            self.expire(db, hash, key, place);
             return None;
         }
         Some(place)
     }
 
     #[cold]
-    fn expire(&mut self, db: usize, hash: Hash, place: Place) {
+    fn expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place) {
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
-        self.change(db, hash);
+        self.change(db, hash, key, Event::EXPIRED);
         self.counts.expired += 1;
     }
 
@@ -170,11 +211,20 @@ impl Shard {
         self.databases[db].at(place).entry()
     }
 
+    /// The collection at a place that [`Shard::find`] gave.
+    #[inline]
+    pub fn object(&self, db: usize, place: Place) -> Option<ObjectRef<'_>> {
+        if let Value::Object(object) = self.entry(db, place).value() { Some(object) } else { None }
+    }
+
     /// Finds a key for a reading command: counts the hit or miss and notes the access.
     #[inline]
     pub fn read_place(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Place> {
         let Some(place) = self.find(db, hash, key, now) else {
             self.counts.misses += 1;
+            if self.attentive {
+                self.note(db, key, Event::MISS);
+            }
             return None;
         };
         self.counts.hits += 1;
@@ -204,27 +254,65 @@ impl Shard {
     /// Stores a value, whether or not the key is there.
     #[expect(clippy::too_many_arguments)]
     #[inline]
-    pub fn set(&mut self, db: usize, hash: Hash, key: &[u8], value: NewValue<'_>, ttl: Ttl, now: i64, access: Access) {
+    pub fn set(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        value: NewValue<'_>,
+        ttl: Ttl,
+        now: i64,
+        access: Access,
+        event: Event,
+    ) {
         match self.find(db, hash, key, now) {
-            Some(place) => self.replace(db, hash, place, value, ttl, access),
-            None => self.add(db, hash, key, value, if let Ttl::At(at) = ttl { Some(at) } else { None }, access),
+            Some(place) => self.replace(db, hash, key, place, value, ttl, access, event),
+            None => {
+                let expire_at = if let Ttl::At(at) = ttl { Some(at) } else { None };
+                self.add(db, hash, key, value, expire_at, access, event);
+            }
         }
     }
 
     /// Replaces the value of a key that was found.
+    #[expect(clippy::too_many_arguments)]
     #[inline]
-    pub fn replace(&mut self, db: usize, hash: Hash, place: Place, value: NewValue<'_>, ttl: Ttl, access: Access) {
+    pub fn replace(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        place: Place,
+        value: NewValue<'_>,
+        ttl: Ttl,
+        access: Access,
+        event: Event,
+    ) {
+        let entry = self.entry(db, place);
         let expire_at = match ttl {
             Ttl::None => None,
             Ttl::At(at) => Some(at),
-            Ttl::Keep => self.entry(db, place).expire_at(),
+            Ttl::Keep => entry.expire_at(),
         };
+        if let Value::Object(object) = entry.value()
+            && object.len() > 1
+        {
+            // Not dropped here, under the lock.
+            let object = self.databases[db].take_object(place);
+            self.garbage.extend(object.map(|object| Slot::new(0, b"", NewValue::Object(object), None, 0)));
+        }
         self.touch(db, place, access);
         self.databases[db].store(place, value, expire_at);
-        self.change(db, hash);
+        self.change(db, hash, key, event);
+        if let Ttl::At(_) = ttl
+            && self.attentive
+        {
+            self.note(db, key, Event::EXPIRE);
+        }
     }
 
     /// Adds a key that is not there.
+    #[expect(clippy::too_many_arguments)]
     pub fn add(
         &mut self,
         db: usize,
@@ -233,10 +321,41 @@ impl Shard {
         value: NewValue<'_>,
         expire_at: Option<i64>,
         access: Access,
+        event: Event,
     ) {
         let hasher = &self.hasher;
         self.databases[db].insert(hash, key, value, expire_at, access.first(), |key| hash_key(hasher, key));
-        self.change(db, hash);
+        if self.attentive {
+            self.note(db, key, Event::NEW);
+        }
+        self.change(db, hash, key, event);
+        if expire_at.is_some() && self.attentive && event != Event::LOADED {
+            self.note(db, key, Event::EXPIRE);
+        }
+    }
+
+    /// Changes the collection of a key that was found. If `f` leaves it empty, the key goes.
+    pub fn edit<T: Collection, R>(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        place: Place,
+        access: Access,
+        f: impl FnOnce(&mut T, &mut Edit) -> R,
+    ) -> Result<R, WrongType> {
+        self.touch(db, place, access);
+        let collection = self.databases[db].object_mut(place).and_then(T::of_mut).ok_or(WrongType)?;
+        let mut edit = Edit::default();
+        let result = f(collection, &mut edit);
+        let is_over = collection.is_over();
+        for event in edit.events() {
+            self.change(db, hash, key, *event);
+        }
+        if is_over && !edit.events().is_empty() {
+            self.remove(db, hash, key, place, Event::DEL);
+        }
+        Ok(result)
     }
 
     /// Takes a large string out of the entry at `place`, to be put back changed with [`Shard::replace`].
@@ -245,29 +364,33 @@ impl Shard {
     }
 
     /// Sets or removes the TTL of a key that was found.
-    pub fn set_expire(&mut self, db: usize, hash: Hash, place: Place, expire_at: Option<i64>) {
+    pub fn set_expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, expire_at: Option<i64>) {
         self.databases[db].set_expire(place, expire_at);
-        self.change(db, hash);
+        let event = if expire_at.is_some() { Event::EXPIRE } else { Event::PERSIST };
+        self.change(db, hash, key, event);
     }
 
     /// Removes a key that was found.
-    pub fn remove(&mut self, db: usize, hash: Hash, place: Place) {
+    pub fn remove(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, event: Event) {
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
-        self.change(db, hash);
+        self.change(db, hash, key, event);
     }
 
     /// Takes out a key that was found, to put it elsewhere.
-    pub fn take(&mut self, db: usize, hash: Hash, place: Place) -> Slot {
-        self.change(db, hash);
+    pub fn take(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, event: Event) -> Slot {
+        self.change(db, hash, key, event);
         self.databases[db].remove(place)
     }
 
     /// Adds an entry, taken out elsewhere, whose key is not there.
-    pub fn put(&mut self, db: usize, hash: Hash, slot: Slot) {
+    pub fn put(&mut self, db: usize, hash: Hash, key: &[u8], slot: Slot, event: Event) {
         let hasher = &self.hasher;
         self.databases[db].insert_slot(hash, slot, |key| hash_key(hasher, key));
-        self.change(db, hash);
+        self.change(db, hash, key, event);
+        if self.attentive {
+            self.note(db, key, Event::NEW);
+        }
     }
 
     /// Databases.
@@ -300,14 +423,24 @@ impl Shard {
         let from = self.garbage.len();
         let garbage = &mut self.garbage;
         let removed = self.databases[db].expire_segment(segment, now, limit, |slot| garbage.push(slot));
-        for index in from..self.garbage.len() {
-            let hash = hash_key(&self.hasher, self.garbage[index].entry().key());
-            self.change(db, hash);
+        self.counts.dirty += removed as u64;
+        if self.attentive {
+            let gone = self.garbage.split_off(from);
+            for slot in &gone {
+                let key = slot.entry().key();
+                self.attend(db, hash_key(&self.hasher, key), key, Event::EXPIRED);
+            }
+            self.garbage.extend(gone);
         }
         self.counts.expired += removed as u64;
         self.counts.expired_actively += removed as u64;
         removed
     }
+}
+
+thread_local! {
+    /// The number of the next note.
+    static NOTES: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The hash of a key under this process's seed.

@@ -2,6 +2,7 @@
 //! at a time is locked, for walks. It must not know commands.
 
 use super::access::Access;
+use super::change::Event;
 use super::entry::{Entry, NewValue};
 use super::shard::{Counts, Shard, hash_key};
 use super::table::{CURSOR_BITS, Hash};
@@ -133,7 +134,7 @@ impl Keyspace {
         let mut shard = self.lock(self.shard_of(hash));
         let absent = shard.find(db, hash, key, now).is_none();
         if absent {
-            shard.add(db, hash, key, value, None, Access::lru(now));
+            shard.add(db, hash, key, value, None, Access::lru(now), Event::SET);
         }
         absent
     }

@@ -1,6 +1,7 @@
 //! The active removal of expired keys, in slices: each call holds one shard's lock for at most one segment's
 //! worth of work. It must not know timers or commands; who calls it decides how often.
 
+use super::lazyfree::free;
 use super::stripes::Keyspace;
 
 /// Where the sweep of some shards stands.
@@ -66,16 +67,16 @@ impl Sweep {
             }
             break;
         }
-        let garbage = std::mem::take(&mut shard.garbage);
+        let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
-        drop(garbage);
+        free(&mut garbage);
         if removed > 0 { Swept::More } else { Swept::Idle }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, NewValue, Ttl};
+    use super::super::{Access, Event, NewValue, Ttl};
     use super::*;
 
     #[test]
@@ -86,7 +87,8 @@ mod tests {
             let key = n.to_be_bytes();
             let hash = keyspace.hash(&key);
             let ttl = if n % 2 == 0 { Ttl::At(100 + n % 10) } else { Ttl::None };
-            keyspace.lock(keyspace.shard_of(hash)).set((n % 2) as usize, hash, &key, NewValue::Int(n), ttl, 1, access);
+            let (db, mut shard) = ((n % 2) as usize, keyspace.lock(keyspace.shard_of(hash)));
+            shard.set(db, hash, &key, NewValue::Int(n), ttl, 1, access, Event::SET);
         }
         let len = |db| (0..keyspace.shards()).map(|s| keyspace.lock(s).table(db).len()).sum::<usize>();
         let mut sweep = Sweep::new(0, 1);

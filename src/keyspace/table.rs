@@ -14,6 +14,7 @@
 //!   stays before it.
 
 use super::entry::{NewValue, Slot, prefetch};
+use crate::types::{Object, ObjectMut};
 
 const BUCKET_SLOTS: usize = 8;
 /// Buckets of a segment, at most.
@@ -186,6 +187,17 @@ impl Table {
     /// Takes a large string out of its entry, to be put back changed with [`Table::store`].
     pub fn take_shared(&mut self, place: Place) -> Option<bytes::Bytes> {
         self.at_mut(place).take_shared()
+    }
+
+    /// The collection at `place`, to be changed.
+    #[inline]
+    pub fn object_mut(&mut self, place: Place) -> Option<ObjectMut<'_>> {
+        self.at_mut(place).object_mut()
+    }
+
+    /// Takes the collection at `place` out; the entry holds an empty one instead, to be replaced with [`Table::store`].
+    pub fn take_object(&mut self, place: Place) -> Option<Object> {
+        self.at_mut(place).take_object()
     }
 
     /// Replaces value and TTL of the entry at `place`.
@@ -579,7 +591,7 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::Value;
+    use super::super::entry::{Text, Value};
     use super::*;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
@@ -606,7 +618,7 @@ mod tests {
 
     fn get(table: &Table, mask: u64, key: &[u8]) -> Option<i64> {
         match table.at(table.find(hash(key, mask), key)?).entry().value() {
-            Value::Int(value) => Some(value),
+            Value::Text(Text::Int(value)) => Some(value),
             other => panic!("{other:?}"),
         }
     }

@@ -2,10 +2,12 @@
 //! command's keys. It must not know locks, commands or replies.
 
 use super::access::Access;
-use super::entry::{Entry, NewValue, Value};
+use super::change::{Edit, Event};
+use super::entry::{Entry, NewValue, Text, WrongType};
 use super::lease::Flight;
 use super::shard::{Shard, Ttl};
 use super::table::{Hash, Place, Table};
+use crate::types::Collection;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -117,9 +119,9 @@ impl<'v, 's> View<'v, 's> {
         self.shards.iter_mut().map(|shard| &mut **shard)
     }
 
-    /// Reads a key as a reading command does: counts a hit or miss, and the access.
+    /// Finds a key as a reading command does: counts a hit or miss, and the access.
     #[inline]
-    pub fn read(&mut self, key: usize) -> Option<Value<'_>> {
+    fn read_place(&mut self, key: usize) -> Option<Place> {
         let Key { bytes, hash, shard: at } = self.keys[key];
         let shard = &mut self.shards[at];
         let place = if self.loaded.is_empty() {
@@ -128,14 +130,32 @@ impl<'v, 's> View<'v, 's> {
             // The miss that led to the load has been counted.
             shard.find(self.db, hash, bytes, self.now)
         };
-        match place {
-            Some(place) => Some(self.shards[at].entry(self.db, place).value()),
-            None => {
-                self.missed = true;
-                // What was loaded but could not be stored is still this command's answer.
-                self.loaded.get(key)?.as_ref().map(Value::Shared)
-            }
+        self.missed |= place.is_none();
+        place
+    }
+
+    /// Reads the string at a key as a reading command does: counts a hit or miss, and the access.
+    #[inline]
+    pub fn read(&mut self, key: usize) -> Result<Option<Text<'_>>, WrongType> {
+        match self.read_place(key) {
+            Some(place) => self.entry(key, place).value().text().map(Some),
+            // What was loaded but could not be stored is still this command's answer.
+            None => Ok(self.loaded.get(key).and_then(Option::as_ref).map(Text::Shared)),
         }
+    }
+
+    /// Reads the collection at a key in the same way.
+    #[inline]
+    pub fn read_as<T: Collection>(&mut self, key: usize) -> Result<Option<&T>, WrongType> {
+        match self.read_place(key) {
+            Some(place) => self.collection_at(key, place).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Looks for a key as a reading command does, whatever its type.
+    pub fn read_any(&mut self, key: usize) -> bool {
+        self.read_place(key).is_some()
     }
 
     /// The same view after a load: `loaded` has what was loaded for each key.
@@ -197,6 +217,69 @@ impl<'v, 's> View<'v, 's> {
         self.shards[self.keys[key].shard].entry(self.db, place)
     }
 
+    /// The string of a key that was found.
+    #[inline]
+    pub fn text_at(&self, key: usize, place: Place) -> Result<Text<'_>, WrongType> {
+        self.entry(key, place).value().text()
+    }
+
+    /// The collection of a key that was found.
+    pub fn collection_at<T: Collection>(&self, key: usize, place: Place) -> Result<&T, WrongType> {
+        let object = self.shards[self.keys[key].shard].object(self.db, place);
+        object.and_then(T::of).ok_or(WrongType)
+    }
+
+    /// Looks at the collection of a key for a command that may change it; counts nothing.
+    pub fn collection<T: Collection>(&mut self, key: usize) -> Result<Option<&T>, WrongType> {
+        match self.find(key) {
+            Some(place) => self.collection_at(key, place).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Changes the collection of a key, if it is there. `f` says with [`Edit::changed`] what it changed; if it leaves
+    /// the collection empty, the key goes.
+    #[inline]
+    pub fn edit<T: Collection, R>(
+        &mut self,
+        key: usize,
+        f: impl FnOnce(&mut T, &mut Edit) -> R,
+    ) -> Result<Option<R>, WrongType> {
+        let Some(place) = self.find(key) else { return Ok(None) };
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.shards[shard].edit(self.db, hash, bytes, place, self.access, f).map(Some)
+    }
+
+    /// The same for a command that makes the key if it is not there: then `f` gets an empty collection.
+    #[inline]
+    pub fn edit_or_new<T: Collection, R>(
+        &mut self,
+        key: usize,
+        f: impl FnOnce(&mut T, &mut Edit) -> R,
+    ) -> Result<R, WrongType> {
+        let Key { bytes, hash, shard } = self.keys[key];
+        if let Some(place) = self.find(key) {
+            return self.shards[shard].edit(self.db, hash, bytes, place, self.access, f);
+        }
+        let (mut collection, mut edit) = (T::default(), Edit::default());
+        let result = f(&mut collection, &mut edit);
+        if let Some(event) = edit.events().first()
+            && !collection.is_over()
+        {
+            let value = NewValue::Object(collection.into_object());
+            let shard = &mut self.shards[shard];
+            shard.add(self.db, hash, bytes, value, None, self.access, *event);
+            edit.events()[1..].iter().for_each(|event| shard.note(self.db, bytes, *event));
+        }
+        Ok(result)
+    }
+
+    /// Tells those who listen of an event that changes nothing by itself.
+    pub fn note(&mut self, key: usize, event: Event) {
+        let key = &self.keys[key];
+        self.shards[key.shard].note(self.db, key.bytes, event);
+    }
+
     /// Notes an access to a key that was found.
     pub fn touch(&mut self, key: usize, place: Place) {
         self.shards[self.keys[key].shard].touch(self.db, place, self.access);
@@ -204,23 +287,23 @@ impl<'v, 's> View<'v, 's> {
 
     /// Stores a value, whether or not the key is there.
     #[inline]
-    pub fn set(&mut self, key: usize, value: NewValue<'_>, ttl: Ttl) {
+    pub fn set(&mut self, key: usize, value: NewValue<'_>, ttl: Ttl, event: Event) {
         let key = &self.keys[key];
-        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.now, self.access);
+        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.now, self.access, event);
     }
 
     /// Replaces the value of a key that was found.
     #[inline]
-    pub fn replace(&mut self, key: usize, place: Place, value: NewValue<'_>, ttl: Ttl) {
+    pub fn replace(&mut self, key: usize, place: Place, value: NewValue<'_>, ttl: Ttl, event: Event) {
         let key = &self.keys[key];
-        self.shards[key.shard].replace(self.db, key.hash, place, value, ttl, self.access);
+        self.shards[key.shard].replace(self.db, key.hash, key.bytes, place, value, ttl, self.access, event);
     }
 
     /// Adds a key that was not found.
     #[inline]
-    pub fn add(&mut self, key: usize, value: NewValue<'_>, expire_at: Option<i64>) {
+    pub fn add(&mut self, key: usize, value: NewValue<'_>, expire_at: Option<i64>, event: Event) {
         let key = &self.keys[key];
-        self.shards[key.shard].add(self.db, key.hash, key.bytes, value, expire_at, self.access);
+        self.shards[key.shard].add(self.db, key.hash, key.bytes, value, expire_at, self.access, event);
     }
 
     /// Takes a large string out of a key that was found, to be put back changed with [`View::replace`].
@@ -231,7 +314,7 @@ impl<'v, 's> View<'v, 's> {
     /// Sets or removes the TTL of a key that was found.
     pub fn set_expire(&mut self, key: usize, place: Place, expire_at: Option<i64>) {
         let key = &self.keys[key];
-        self.shards[key.shard].set_expire(self.db, key.hash, place, expire_at);
+        self.shards[key.shard].set_expire(self.db, key.hash, key.bytes, place, expire_at);
     }
 
     /// Removes a key; true if it was there. One that is only being loaded is not kept when it comes.
@@ -243,7 +326,7 @@ impl<'v, 's> View<'v, 's> {
             shard.forget_load(self.db, key.hash);
             return false;
         };
-        shard.remove(self.db, key.hash, place);
+        shard.remove(self.db, key.hash, key.bytes, place, Event::DEL);
         true
     }
 
@@ -252,12 +335,13 @@ impl<'v, 's> View<'v, 's> {
     pub fn rename(&mut self, from: usize, to: usize) {
         let (from, to) = (&self.keys[from], &self.keys[to]);
         if let Some(place) = self.shards[to.shard].find(self.db, to.hash, to.bytes, self.now) {
-            self.shards[to.shard].remove(self.db, to.hash, place);
+            let slot = self.shards[to.shard].take(self.db, to.hash, to.bytes, place, Event::OVERWRITTEN);
+            self.shards[to.shard].garbage.push(slot);
         }
         let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.now) else { return };
-        let slot = self.shards[from.shard].take(self.db, from.hash, place);
-        self.shards[to.shard].put(self.db, to.hash, slot.with_key(Table::tag(to.hash), to.bytes));
-        self.shards[from.shard].garbage.push(slot);
+        let slot = self.shards[from.shard].take(self.db, from.hash, from.bytes, place, Event::RENAME_FROM);
+        let slot = slot.with_key(Table::tag(to.hash), to.bytes);
+        self.shards[to.shard].put(self.db, to.hash, to.bytes, slot, Event::RENAME_TO);
     }
 
     /// Copies a key that was found, with its TTL, to another key of the command and a database in which that one
@@ -265,16 +349,16 @@ impl<'v, 's> View<'v, 's> {
     pub fn copy(&mut self, from: usize, place: Place, to: usize, db: usize) {
         let (from, to) = (&self.keys[from], &self.keys[to]);
         let source = self.shards[from.shard].table(self.db).at(place);
-        let mut slot = source.with_key(Table::tag(to.hash), to.bytes);
+        let mut slot = source.copy_with_key(Table::tag(to.hash), to.bytes);
         slot.set_access(self.access.first());
-        self.shards[to.shard].put(db, to.hash, slot);
+        self.shards[to.shard].put(db, to.hash, to.bytes, slot, Event::COPY_TO);
     }
 
     /// Moves a key that was found to a database in which it is not.
     pub fn move_to(&mut self, key: usize, place: Place, db: usize) {
         let key = &self.keys[key];
         let shard = &mut self.shards[key.shard];
-        let slot = shard.take(self.db, key.hash, place);
-        shard.put(db, key.hash, slot);
+        let slot = shard.take(self.db, key.hash, key.bytes, place, Event::MOVE_FROM);
+        shard.put(db, key.hash, key.bytes, slot, Event::MOVE_TO);
     }
 }

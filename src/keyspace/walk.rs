@@ -183,7 +183,7 @@ impl<'a, 's> Walk<'a, 's> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, NewValue, Ttl};
+    use super::super::{Access, Event, NewValue, Ttl};
     use super::*;
     use std::collections::BTreeSet;
 
@@ -193,7 +193,7 @@ mod tests {
             let key = n.to_be_bytes();
             let hash = keyspace.hash(&key);
             let mut shard = keyspace.lock(keyspace.shard_of(hash));
-            shard.set(0, hash, &key, NewValue::Int(0), ttl(n), 1, Access::lru(0));
+            shard.set(0, hash, &key, NewValue::Int(0), ttl(n), 1, Access::lru(0), Event::SET);
         }
         keyspace
     }

@@ -3,7 +3,7 @@
 //! Small values are copied into one contiguous buffer; a value of [`SHARE_AT`] bytes or more is taken by
 //! reference, so a large GET copies nothing and holds no lock while it is sent.
 
-use super::number::format_double;
+use crate::number::format_double;
 use bytes::Bytes;
 use std::collections::VecDeque;
 

@@ -233,7 +233,7 @@ impl Reader {
         if start + cr + 2 > buf.len() {
             return Ok(None);
         }
-        Ok(Some((super::number::parse_i64(&rest[..cr]), start + cr + 2)))
+        Ok(Some((crate::number::parse_i64(&rest[..cr]), start + cr + 2)))
     }
 
     fn inline(&mut self, buf: &mut [u8], base: usize, spans: &mut Vec<Span>) -> Result<Step, ProtocolError> {

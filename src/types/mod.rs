@@ -1,9 +1,25 @@
 //! Plain data structures and algorithms on bytes: no reply, TTL, key, clock, lock or async in here.
 
+mod hash;
 mod lcs;
+mod list;
 mod longdouble;
+mod object;
+mod packed;
+mod set;
+mod stream;
 mod string;
+mod thin;
+mod zset;
 
+pub use hash::Hash;
 pub use lcs::{Lcs, Match, lcs, lcs_len};
+pub use list::List;
 pub use longdouble::LongDouble;
+pub use object::{Collection, Object, ObjectMut, ObjectRef};
+pub use packed::{Item, Items, PACKED_MAX, Packed};
+pub use set::Set;
+pub use stream::Stream;
 pub use string::{append, range, write_at};
+pub use thin::{Form, Thin};
+pub use zset::Zset;
