@@ -8,6 +8,7 @@
 pub mod directives;
 mod handle;
 mod in_force;
+mod limits;
 pub mod line;
 mod load;
 mod rewrite;
@@ -17,6 +18,7 @@ mod value;
 
 pub use handle::{ConfigHandle, ConfigReader};
 pub use in_force::{Config, Line, SetError};
+pub use limits::Limits;
 pub use load::{Fault, Loaded, Place};
 pub use settings::{Allowed, BindAddr, LogFormat, LogLevel, MaxmemoryPolicy, Settings};
 pub use value::OutputLimit;

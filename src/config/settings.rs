@@ -2,6 +2,7 @@
 //! canonical texts of a `Config`; knows no parsing of user input.
 
 use super::directives::find;
+use super::limits::Limits;
 use super::value::{OutputLimit, parse_limits};
 
 /// How much is logged; each level includes those behind it.
@@ -127,6 +128,8 @@ pub struct Settings {
     pub active_expire_effort: u32,
     /// Most bytes of one argument.
     pub proto_max_bulk_len: u64,
+    /// How values are kept.
+    pub limits: Limits,
     /// Most bytes of a client's unread requests.
     pub client_query_buffer_limit: u64,
     /// Most bytes of unsent replies, of the classes normal, replica, pubsub.
@@ -200,6 +203,20 @@ impl Settings {
             dynamic_hz: yes("dynamic-hz"),
             active_expire_effort: uint("active-expire-effort"),
             proto_max_bulk_len: number(get("proto-max-bulk-len")),
+            limits: Limits {
+                max_string: number(get("proto-max-bulk-len")),
+                hash_max_listpack_entries: number(get("hash-max-listpack-entries")),
+                hash_max_listpack_value: number(get("hash-max-listpack-value")),
+                list_max_listpack_size: number(get("list-max-listpack-size")),
+                set_max_intset_entries: number(get("set-max-intset-entries")),
+                set_max_listpack_entries: number(get("set-max-listpack-entries")),
+                set_max_listpack_value: number(get("set-max-listpack-value")),
+                zset_max_listpack_entries: number(get("zset-max-listpack-entries")),
+                zset_max_listpack_value: number(get("zset-max-listpack-value")),
+                stream_node_max_bytes: number(get("stream-node-max-bytes")),
+                stream_node_max_entries: number(get("stream-node-max-entries")),
+                hll_sparse_max_bytes: number(get("hll-sparse-max-bytes")),
+            },
             client_query_buffer_limit: number(get("client-query-buffer-limit")),
             output_limits: parse_limits(get("client-output-buffer-limit")),
             slowlog_log_slower_than: number(get("slowlog-log-slower-than")),

@@ -176,7 +176,7 @@ impl Dispatch<'_> {
             let args = batch.args(from + index);
             let mark = out.mark();
             let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
-                .with_max_string(self.config.proto_max_bulk_len as usize);
+                .with_limits(&self.config.limits);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.missed()
@@ -297,8 +297,7 @@ impl Dispatch<'_> {
         }
         let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
         let access = self.access(batch);
-        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access)
-            .with_max_string(self.config.proto_max_bulk_len as usize);
+        let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
         let Filled { loaded, round } = filled.unwrap_or_default();
         let loaded = match loaded {
             Ok(loaded) => loaded,

@@ -7,6 +7,7 @@ use super::entry::{Entry, NewValue, Text, WrongType};
 use super::lease::Flight;
 use super::shard::{Shard, Ttl};
 use super::table::{Hash, Place, Table};
+use crate::config::Limits;
 use crate::types::Collection;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -29,26 +30,23 @@ pub struct View<'v, 's> {
     db: usize,
     now: i64,
     access: Access,
-    max_string: usize,
+    limits: &'v Limits,
     missed: bool,
     /// After a load: what it gave, by key. Empty before.
     loaded: &'v [Option<Bytes>],
 }
 
-/// What a string may grow to unless [`View::with_max_string`] says otherwise, in bytes: `proto-max-bulk-len`'s default.
-const MAX_STRING: usize = 512 << 20;
-
 impl<'v, 's> View<'v, 's> {
     /// A view of `keys` in database `db` at `now` (ms).
     #[inline]
     pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
-        Self { shards, keys, db, now, access, max_string: MAX_STRING, missed: false, loaded: &[] }
+        Self { shards, keys, db, now, access, limits: &Limits::DEFAULT, missed: false, loaded: &[] }
     }
 
-    /// The same view with another limit to the length of strings, in bytes.
+    /// The same view with other limits than the defaults.
     #[inline]
-    pub fn with_max_string(mut self, max_string: usize) -> Self {
-        self.max_string = max_string;
+    pub fn with_limits(mut self, limits: &'v Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -62,7 +60,7 @@ impl<'v, 's> View<'v, 's> {
             access: self.access,
             missed: false,
             loaded: self.loaded,
-            max_string: self.max_string,
+            limits: self.limits,
         }
     }
 
@@ -111,7 +109,13 @@ impl<'v, 's> View<'v, 's> {
 
     /// The length that no command may let a string grow past, in bytes.
     pub fn max_string(&self) -> usize {
-        self.max_string
+        self.limits.max_string
+    }
+
+    /// How values are kept.
+    #[inline]
+    pub fn limits(&self) -> &'v Limits {
+        self.limits
     }
 
     /// The locked shards: all of them for a command that takes the whole keyspace.
