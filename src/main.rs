@@ -28,7 +28,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let asks_for_help = |arg: &OsString| ["-h", "--help", "-v", "-V", "--version"].iter().any(|help| arg == help);
-    if args.first().is_some_and(|arg| arg == "check" || arg == "ping") || args.iter().any(asks_for_help) {
+    if args.first().is_some_and(|arg| ["check", "ping", "setup"].iter().any(|name| arg == name))
+        || args.iter().any(asks_for_help)
+    {
         return subcommand();
     }
     match Config::load(&args) {
@@ -49,6 +51,11 @@ fn subcommand() -> ExitCode {
         .about("Validate a routes file: parse it, connect, prepare every query")
         .arg(Arg::new("FILE").required(true).help("The routes file (TOML)"))
         .arg(Arg::new("url").long("url").value_name("URL").help("Connect here instead of to the file's sources"));
+    let setup = Command::new("setup")
+        .about("Print the SQL that a routes file's databases need to tell their changes")
+        .arg(Arg::new("FILE").required(true).help("The routes file (TOML)"))
+        .arg(Arg::new("url").long("url").value_name("URL").help("Connect here, as somebody who may run the SQL"))
+        .arg(Arg::new("apply").long("apply").action(clap::ArgAction::SetTrue).help("Run the SQL as well"));
     let port = Arg::new("port").short('p').long("port").default_value("6379");
     let seconds = Arg::new("timeout").short('t').long("timeout").value_name("SECONDS").default_value("3");
     let ping = Command::new("ping")
@@ -62,7 +69,7 @@ fn subcommand() -> ExitCode {
         .about("A Redis-protocol-compatible caching server that fills itself from Postgres")
         .override_usage(
             "cenote [redis.conf] [--directive value ...] [--routes FILE]\n       cenote check FILE [--url URL]\n       \
-             cenote ping [--port PORT]",
+             cenote setup FILE [--url URL] [--apply]\n       cenote ping [--port PORT]",
         )
         .after_help(
             "Every directive of redis.conf is also an option: --port 6380, --maxmemory 1gb. Options win over the file.\n\
@@ -73,13 +80,18 @@ fn subcommand() -> ExitCode {
         .arg(Arg::new("version").short('v').short_alias('V').long("version").help("Print version")
             .action(clap::ArgAction::Version))
         .arg(Arg::new("directives").num_args(0..).hide(true).trailing_var_arg(true).allow_hyphen_values(true))
-        .subcommands([check, ping])
+        .subcommands([check, setup, ping])
         .get_matches();
     match matches.subcommand() {
         Some(("check", check)) => {
             let file = check.get_one::<String>("FILE").map(String::as_str).unwrap_or_default();
             let url = check.get_one::<String>("url").map(String::as_str);
             cenote::source::run_check(file.as_ref(), url, &mut std::io::stdout().lock())
+        }
+        Some(("setup", setup)) => {
+            let file = setup.get_one::<String>("FILE").map(String::as_str).unwrap_or_default();
+            let url = setup.get_one::<String>("url").map(String::as_str);
+            cenote::source::run_setup(file.as_ref(), url, setup.get_flag("apply"), &mut std::io::stdout().lock())
         }
         Some(("ping", ping)) => {
             let text = |name| ping.get_one::<String>(name).map(String::as_str);

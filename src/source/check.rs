@@ -4,6 +4,7 @@
 //! Runs no query: it prepares them. What needs a database that cannot be reached is named as not checked.
 
 use super::fault::Fault;
+use super::feed::{self, Examined};
 use super::postgres::connector;
 use super::postgres_statement::{Prepared, prepare};
 use super::routes::{Config, Databases, Route, Shape};
@@ -76,10 +77,17 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
             }
         };
         writeln!(out, "connected")?;
+        let examined = feed::examine(source, &routes).await;
+        if let Some(problem) = examined.as_ref().and_then(|examined| examined.problem.as_ref()) {
+            writeln!(out, "  changes are not told: {problem} (warning)")?;
+        }
         for route in &routes {
             heading(out, path, route)?;
             match timeout(source.pool.connect_timeout, prepare(&link.client, route)).await {
-                Ok(Ok(prepared)) => describe(out, route, &prepared)?,
+                Ok(Ok(prepared)) => {
+                    describe(out, route, &prepared)?;
+                    changes(out, route, examined.as_ref())?;
+                }
                 failed => {
                     let message = match failed {
                         Ok(Err(failure)) => failure.into_trouble().detail,
@@ -148,6 +156,19 @@ fn describe(out: &mut dyn Write, route: &Route, prepared: &Prepared) -> io::Resu
         writeln!(out, "  parameters  {}", comma(&parameters))?;
     }
     writeln!(out, "  columns     {}", comma(&columns))
+}
+
+/// Whether changes of the route's rows are told, in words.
+fn changes(out: &mut dyn Write, route: &Route, examined: Option<&Examined>) -> io::Result<()> {
+    let Some((told, words)) = examined.and_then(|examined| examined.routes.get(&route.id)) else { return Ok(()) };
+    for (index, words) in words.iter().enumerate() {
+        match (told, index) {
+            (true, 0) => writeln!(out, "  changes     {words}")?,
+            (true, _) => writeln!(out, "  warning     {words}")?,
+            (false, _) => writeln!(out, "  changes     not told: {words} (warning)")?,
+        }
+    }
+    Ok(())
 }
 
 fn unprepared(out: &mut dyn Write, route: &Route) -> io::Result<()> {

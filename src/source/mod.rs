@@ -10,6 +10,7 @@
 mod check;
 mod datetime;
 mod fault;
+mod feed;
 mod fields;
 mod matcher;
 mod number;
@@ -33,6 +34,7 @@ mod wire;
 
 pub use check::run_check;
 pub use fault::Fault;
+pub use feed::{Dependencies, Dependency, Feed, FeedConfig, FeedSnapshot, FeedState, Mode, Sink, run_setup};
 pub use matcher::{Matcher, Overlap};
 pub use postgres::Target;
 pub use query::Query;
@@ -56,6 +58,8 @@ pub struct Sources {
     routes: Routes,
     /// By [`Route::source`].
     sources: Vec<Arc<dyn Source>>,
+    /// Of the sources that tell their changes.
+    feeds: Vec<Arc<Feed>>,
 }
 
 impl Sources {
@@ -66,12 +70,17 @@ impl Sources {
             Postgres::new(source, &routes) as Arc<dyn Source>
         };
         let sources = config.sources.iter().enumerate().map(source).collect();
-        Ok(Sources { routes: Routes::build(&config.routes)?, sources })
+        let feed = |(index, source): (usize, &SourceConfig)| {
+            let routes: Vec<_> = config.routes.iter().filter(|route| route.source == index).cloned().collect();
+            Some(Arc::new(Feed::new(source, source.feed.as_ref()?, &routes)))
+        };
+        let feeds = config.sources.iter().enumerate().filter_map(feed).collect();
+        Ok(Sources { routes: Routes::build(&config.routes)?, sources, feeds })
     }
 
     /// Routes over sources of the caller's making, by [`Route::source`].
     pub fn with(routes: Routes, sources: Vec<Arc<dyn Source>>) -> Sources {
-        Sources { routes, sources }
+        Sources { routes, sources, feeds: Vec::new() }
     }
 
     /// The route that loads `key` of logical database `database`, with the key's captures. Costs a miss of all routes
@@ -116,6 +125,12 @@ impl Sources {
     /// Counts anew (CONFIG RESETSTAT).
     pub fn reset_counts(&self) {
         self.sources.iter().for_each(|source| source.reset_counts());
+        self.feeds.iter().for_each(|feed| feed.reset_counts());
+    }
+
+    /// What follows the changes of the sources that tell them.
+    pub fn feeds(&self) -> &[Arc<Feed>] {
+        &self.feeds
     }
 
     /// The counters of each source as they stand.

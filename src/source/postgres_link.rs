@@ -91,7 +91,8 @@ impl Target {
         Ok(tokio::net::lookup_host((host, port)).await?.map(Address::Tcp).collect())
     }
 
-    fn user(&self) -> Option<String> {
+    /// Who we are there.
+    pub(super) fn user(&self) -> Option<String> {
         self.config.get_user().map(str::to_owned).or_else(|| std::env::var("USER").ok())
     }
 }
@@ -125,6 +126,16 @@ pub(super) struct Connector {
     pub(super) statement_timeout: Duration,
     /// The longest message that is read.
     pub(super) message_bytes_max: usize,
+}
+
+/// A connection before its first message, and what to say in it.
+pub(super) struct Dialed {
+    pub(super) stream: Stream,
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) password: Option<Vec<u8>>,
+    /// Settings of the session, as libpq's `options`.
+    pub(super) options: String,
 }
 
 /// Why connecting failed: what clients may know, and what the log should say.
@@ -175,6 +186,39 @@ impl Connector {
             }
         }
         Ok(config)
+    }
+
+    /// Connects to the first server that can be reached, for a session that the driver cannot hold. Nothing is said yet.
+    pub(super) async fn dial(&self) -> Result<Dialed, String> {
+        let mut refusal = String::from("the host has no address");
+        for (index, (host, port)) in self.target.servers().enumerate() {
+            let config = self.session(&host, port)?;
+            let addresses = match self.target.resolve(index, &host, port).await {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    refusal = format!("{host}: {error}");
+                    continue;
+                }
+            };
+            for address in addresses {
+                match address.connect().await {
+                    Ok(stream) => {
+                        let user = self.target.user().unwrap_or_default();
+                        let options = config.get_options().unwrap_or_default();
+                        return Ok(Dialed {
+                            stream,
+                            database: config.get_dbname().unwrap_or(&user).into(),
+                            user,
+                            password: config.get_password().map(<[u8]>::to_vec),
+                            // What it runs has deadlines of its own.
+                            options: format!("{options} -c statement_timeout=0"),
+                        });
+                    }
+                    Err(error) => refusal = format!("{host}: {error}"),
+                }
+            }
+        }
+        Err(refusal)
     }
 
     async fn greet(&self, config: &Config, address: Address) -> Result<PgLink, Refusal> {

@@ -4,6 +4,7 @@
 //! Knows no database: what only Postgres can judge is found by `check`, or at the first load.
 
 use super::fault::Fault;
+use super::feed::{Dependencies, FeedConfig, read_dependencies, read_feed};
 use super::fields::{At, Fields, Reading, kind, whole};
 use super::matcher::{Matcher, Overlap};
 use super::postgres::Target;
@@ -24,11 +25,24 @@ const ROUTES_MAX: usize = 10_000;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FILE_FIELDS: &[&str] = &["source", "route"];
-const SOURCE_FIELDS: &[&str] = &["url", "password_file", "password_env", "pool", "retry", "load_timeout"];
+const SOURCE_FIELDS: &[&str] =
+    &["url", "password_file", "password_env", "pool", "retry", "load_timeout", "invalidate", "publication"];
 const POOL_FIELDS: &[&str] = &["max", "min", "idle_timeout", "connect_timeout", "acquire_timeout", "max_waiting"];
 const RETRY_FIELDS: &[&str] = &["max_attempts", "backoff", "initial_delay", "max_delay"];
-const ROUTE_FIELDS: &[&str] =
-    &["name", "key", "query", "as", "ttl", "negative_ttl", "source", "max_value_bytes", "databases", "load_timeout"];
+const ROUTE_FIELDS: &[&str] = &[
+    "name",
+    "key",
+    "query",
+    "as",
+    "ttl",
+    "negative_ttl",
+    "source",
+    "max_value_bytes",
+    "databases",
+    "load_timeout",
+    "depends",
+    "invalidate",
+];
 
 /// A routes file, checked as far as it can be without a database.
 #[derive(Debug)]
@@ -56,6 +70,8 @@ pub struct SourceConfig {
     pub retry: RetryConfig,
     /// `load_timeout`: the most that one load may take, waiting for a connection included. Default 2 s.
     pub load_timeout: Duration,
+    /// `invalidate`: how the database tells its changes. Default: it does not, and values live for their `ttl`.
+    pub feed: Option<FeedConfig>,
     /// The line of its header.
     pub line: usize,
 }
@@ -148,6 +164,8 @@ pub struct Route {
     pub databases: Databases,
     /// `load_timeout`: the most that one load may take. Default: the source's.
     pub load_timeout: Duration,
+    /// `depends`, and what the query's text tells: of which rows a change invalidates which key.
+    pub dependencies: Dependencies,
     /// The line of its header.
     pub line: usize,
 }
@@ -281,6 +299,8 @@ impl Config {
         }
         let (template, query, ttl) = (template?, query?, ttl?);
         let captures = pair(reading, &what, &template, &query)?;
+        let feed = source.and_then(|index| self.sources.get(index)).and_then(|source| source.feed.as_ref());
+        let dependencies = read_dependencies(reading, fields, feed, (&template, &query.value, &captures));
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Some(Route {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -295,6 +315,7 @@ impl Config {
             max_value_bytes,
             databases: databases?,
             load_timeout,
+            dependencies,
             line: fields.line,
         })
     }
@@ -375,7 +396,9 @@ fn read_source(
     let pool = read_pool(reading, fields);
     let retry = read_retry(reading, fields);
     let load_timeout = fields.duration_or(reading, "load_timeout", DEFAULT_LOAD_TIMEOUT);
-    Some(SourceConfig { name: name.into(), target: target?, password, pool, retry, load_timeout, line: fields.line })
+    let feed = read_feed(reading, fields);
+    let (name, line) = (name.into(), fields.line);
+    Some(SourceConfig { name, target: target?, password, pool, retry, load_timeout, feed, line })
 }
 
 fn read_password(reading: &mut Reading<'_>, fields: &Fields<'_>, file: &Path) -> PasswordFrom {

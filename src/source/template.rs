@@ -176,6 +176,33 @@ impl Template {
         &self.segments
     }
 
+    /// The key with these values for its captures, in their order; None where their number is wrong. Whether the key
+    /// reads back as these values is for the caller to see: one with a `:` in it does not.
+    pub fn render(&self, values: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
+        if values.len() != self.names.len() {
+            return None;
+        }
+        let mut values = values.iter().map(AsRef::as_ref);
+        let mut key = Vec::with_capacity(64);
+        for (index, segment) in self.segments.iter().enumerate() {
+            separate(&mut key, index);
+            match segment {
+                Segment::Literal(text) => key.extend_from_slice(text),
+                Segment::Capture | Segment::Rest => key.extend_from_slice(values.next()?),
+                Segment::Mixed(mixed) => {
+                    key.extend_from_slice(&mixed.prefix);
+                    for middle in &mixed.middles {
+                        key.extend_from_slice(values.next()?);
+                        key.extend_from_slice(middle);
+                    }
+                    key.extend_from_slice(values.next()?);
+                    key.extend_from_slice(&mixed.suffix);
+                }
+            }
+        }
+        Some(key)
+    }
+
     /// A key that both templates match, if there is one.
     pub fn common_key(&self, other: &Template) -> Option<Vec<u8>> {
         let (mut a, mut b) = (&self.segments[..], &other.segments[..]);

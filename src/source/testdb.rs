@@ -62,7 +62,7 @@ impl Server {
     /// Runs `pg_ctl`, as `["-m", "fast", "stop"]`.
     pub(super) fn control(&self, args: &[&str]) {
         let mut command = unprivileged(&self.bin.join("pg_ctl"));
-        let options = format!("-k {} -c listen_addresses= -c fsync=off", self.folder.display());
+        let options = format!("-k {} -c listen_addresses= -c fsync=off -c wal_level=logical", self.folder.display());
         command.arg("-D").arg(self.folder.join("data")).args(["-l", "/dev/null", "-o", &options]).args(args);
         run(command);
     }
