@@ -4,7 +4,7 @@ mod ping;
 
 use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
 use cenote::source::Sources;
-use cenote::state::{SetLogLevel, State};
+use cenote::state::{SetLogLevel, SourcesHandle, State};
 use cenote::supervise::{PidFile, notify_ready};
 use clap::{Arg, Command};
 use std::ffi::OsString;
@@ -134,9 +134,11 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if config.workers == 0 { cores } else { config.workers as usize };
     announce(config, &sources, workers);
+    let file = (!loaded.config.routes.is_empty()).then_some(routes);
+    let handle = SourcesHandle::new(sources, file);
     let now = cenote::clock::now_ms();
     let rows = cenote::commands::registry().rows();
-    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), sources, workers, rows, loaded.file, now));
+    let state = Arc::new(State::new(ConfigHandle::new(loaded.config), handle, workers, rows, loaded.file, now));
     let _ = state.set_log_level.set(set_log_level);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -158,7 +158,7 @@ fn read_through(state: &State, now: i64) {
     {
         counter!("cenote_fills_total", "outcome" => outcome).absolute(count.load(Ordering::Relaxed));
     }
-    state.sources.snapshots().iter().for_each(read_through_source);
+    state.sources.load().snapshots().iter().for_each(read_through_source);
 }
 
 fn read_through_source(source: &SourceSnapshot) {
@@ -229,7 +229,7 @@ const QUERY: &str = "cenote_query_duration_seconds";
 
 /// The histograms of the sources' query times.
 fn query_durations(state: &State, text: &mut String) {
-    let sources = state.sources.snapshots();
+    let sources = state.sources.load().snapshots();
     if sources.is_empty() {
         return;
     }

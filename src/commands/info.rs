@@ -367,7 +367,7 @@ fn read_through(page: &mut Page<'_>) {
     let state = page.state;
     let fills = &state.fills;
     page.add("readthrough_enabled", u8::from(state.sources.has_routes()));
-    page.add("readthrough_routes", state.sources.routes().len());
+    page.add("readthrough_routes", state.sources.load().routes().len());
     let (leases, absent) = state.keyspace.lease_counts(page.now);
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     for (name, count) in [
@@ -388,7 +388,7 @@ fn read_through(page: &mut Page<'_>) {
     ] {
         page.add(&format!("readthrough_{name}"), count);
     }
-    for source in state.sources.snapshots() {
+    for source in state.sources.load().snapshots() {
         read_through_source(page, &source);
     }
 }

@@ -7,7 +7,7 @@
 use crate::clock;
 use crate::keyspace::{self, Access, Flight, Hash, Loaded, NewValue, Ttl, View};
 use crate::protocol::SHARE_AT;
-use crate::source::{self, Params, Route};
+use crate::source::{self, Params, Route, Sources};
 use crate::state::State;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -60,11 +60,12 @@ impl Fill {
     /// The view's shards are locked; the command has waited `round` times.
     pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>, round: u32) -> Option<Self> {
         let mut fill: Option<Self> = None;
+        let sources = state.sources.load();
         for key in 0..view.len() {
             if !view.is_unknown(key) {
                 continue;
             }
-            let Some((route, captures)) = state.sources.find(view.db() as u32, view.key(key)) else { continue };
+            let Some((route, captures)) = sources.find(view.db() as u32, view.key(key)) else { continue };
             let patience = route.load_timeout + GRACE;
             let waited_for = fill.get_or_insert_with(|| {
                 state.fills.waits.fetch_add(1, Ordering::Relaxed);
@@ -85,8 +86,13 @@ impl Fill {
             let (flight, is_new) = view.join_flight(key);
             if is_new {
                 let params = captures.params(Bytes::copy_from_slice(view.key(key)));
-                let load =
-                    Load { db: view.db(), hash: view.hash(key), route: Arc::clone(route), flight: Arc::clone(&flight) };
+                let load = Load {
+                    sources: Arc::clone(&sources),
+                    db: view.db(),
+                    hash: view.hash(key),
+                    route: Arc::clone(route),
+                    flight: Arc::clone(&flight),
+                };
                 state.fills.loading.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(load.run(Arc::clone(state), params));
             } else {
@@ -132,6 +138,8 @@ fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> 
 
 /// One load, in a task of its own: the client who asked first may leave.
 struct Load {
+    /// Those that the route was found in: others may be in force by now.
+    sources: Arc<Sources>,
     db: usize,
     hash: Hash,
     route: Arc<Route>,
@@ -154,7 +162,7 @@ impl Load {
     async fn run(self, state: Arc<State>, params: Params) {
         let guard = EndOnDrop(&state, &self);
         let key = params.key().clone();
-        let loaded: Loaded = match state.sources.load(&self.route, params).await {
+        let loaded: Loaded = match self.sources.load(&self.route, params).await {
             Ok(source::Loaded::Value(value)) => Ok(Some(value)),
             Ok(source::Loaded::Absent) => Ok(None),
             Err(error) => Err(error.line(&self.route.name).into()),

@@ -105,7 +105,7 @@ async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceive
     tokio::spawn(sweep(Arc::clone(&state), index));
     if index == 0 {
         // The first misses need not wait for connections. A database that is down is the loads' business.
-        tokio::spawn(state.sources.warm());
+        tokio::spawn(state.sources.load().warm());
     }
     let stats = Arc::clone(&state.workers[index]);
     let mut sessions = tokio::task::JoinSet::new();

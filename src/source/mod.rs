@@ -25,6 +25,7 @@ mod postgres_tests;
 mod postgres_types;
 mod query;
 mod routes;
+mod session;
 mod stats;
 mod template;
 #[cfg(test)]

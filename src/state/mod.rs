@@ -10,6 +10,7 @@ mod moves;
 mod pause;
 mod rates;
 mod slowlog;
+mod sources;
 mod stats;
 
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
@@ -21,11 +22,11 @@ pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
+pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 
 use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
-use crate::source::Sources;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,7 +71,7 @@ pub struct State {
     /// The directives in force.
     pub config: ConfigHandle,
     /// Where missing keys come from.
-    pub sources: Sources,
+    pub sources: SourcesHandle,
     /// What became of loads.
     pub fills: Fills,
     /// The connections.
@@ -130,7 +131,7 @@ impl State {
     /// A server without connections, for a command table of so many rows.
     pub fn new(
         config: ConfigHandle,
-        sources: Sources,
+        sources: impl Into<SourcesHandle>,
         workers: usize,
         command_rows: usize,
         config_file: Option<PathBuf>,
@@ -142,7 +143,7 @@ impl State {
         Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
-            sources,
+            sources: sources.into(),
             fills: Fills::default(),
             clients: Clients::default(),
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
@@ -249,7 +250,7 @@ impl State {
         self.keyspace.reset_counts();
         self.clients.reset_counts();
         self.fills.reset();
-        self.sources.reset_counts();
+        self.sources.load().reset_counts();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }
 

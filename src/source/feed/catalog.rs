@@ -2,9 +2,9 @@
 //! column becomes which part of a key. Reads only; knows the catalogs, not how changes arrive.
 
 use super::super::routes::Route;
+use super::super::session::{Problem, Row, Session};
 use super::derive::Dependency;
 use super::mapping::{Rule, TypeName, writing};
-use super::session::{Problem, Row, Session};
 use super::settings::{Dependencies, FeedConfig, Mode};
 use std::sync::Arc;
 

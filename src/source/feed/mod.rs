@@ -2,7 +2,7 @@
 //! the keys is the business of the [`Sink`].
 //!
 //! A [`Feed`] follows one source: `wal` by logical replication (`pgoutput`), `notify` by triggers. Both speak over a
-//! `session` of their own, look up in the `catalog` what the routes depend on (`derive`, `settings`), and turn changed
+//! [`super::session`] of their own, look up in the `catalog` what the routes depend on (`derive`, `settings`), and turn changed
 //! rows into keys by the same rules (`mapping`). `setup` writes the SQL that the database needs for it.
 //!
 //! **What is promised.** As long as a feed is in step, every committed change of a row that a route depends on reaches
@@ -17,7 +17,6 @@ mod feed_tests;
 mod mapping;
 mod notify;
 mod pgoutput;
-mod session;
 mod settings;
 mod setup;
 mod status;
@@ -33,9 +32,9 @@ pub(super) use settings::{read_dependencies, read_feed};
 use super::postgres::connector;
 use super::postgres_link::Connector;
 use super::routes::{Route, SourceConfig};
+use super::session::{Problem, Session};
 use catalog::{Catalog, Remark};
 use mapping::Rule;
-use session::{Problem, Session};
 use status::Status;
 use std::collections::HashMap;
 use std::sync::Arc;

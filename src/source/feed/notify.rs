@@ -5,10 +5,10 @@
 //! transaction's id. Nothing is repeated for who was away, so the channel is listened to before all is told to be stale;
 //! and a connection that only looks alive is found by a notification that this session sends itself.
 
+use super::super::session::{Notification, Problem, Session};
 use super::catalog::{self, Catalog, flag, literal, text};
 use super::mapping::Named;
 use super::pgoutput::Field;
-use super::session::{Notification, Problem, Session};
 use super::{Feed, QUERY_TIMEOUT, SILENCE_MAX, Sink, flush, within};
 use crate::clock;
 use serde::Deserialize;

@@ -3,10 +3,10 @@
 
 use super::super::postgres::connector;
 use super::super::routes::{Config, Route, SourceConfig};
+use super::super::session::{Problem, Row, Session};
 use super::catalog::{self, Catalog, Identity, Table, Watched, flag, literal, text};
 use super::derive::quote;
 use super::notify;
-use super::session::{Problem, Row, Session};
 use super::settings::{Dependencies, FeedConfig, Mode};
 use super::wal;
 use super::{QUERY_TIMEOUT, within};

@@ -5,11 +5,11 @@
 //! change goes on with its transaction's id. A second session looks at the tables and at the log's end from time to
 //! time: an altered table is not told by the stream, and without the log's end nobody could say how far behind it is.
 
+use super::super::session::{Problem, Session, Streamed};
 use super::catalog::{self, Catalog, flag, literal, number, text};
 use super::derive::quote;
 use super::mapping::Named;
 use super::pgoutput::{self, Field, Message, Old, Relation, Tuple};
-use super::session::{Problem, Session, Streamed};
 use super::status::Status;
 use super::{Feed, QUERY_TIMEOUT, SILENCE_MAX, Sink, flush, within};
 use crate::clock;

@@ -3,8 +3,8 @@
 //!
 //! Every message is bounded before it is buffered. Knows the protocol's frames, not what is asked or told in them.
 
-use super::super::postgres_link::{Connector, Dialed};
-use super::super::wire::Stream;
+use super::postgres_link::{Connector, Dialed};
+use super::wire::Stream;
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
