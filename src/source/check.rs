@@ -5,9 +5,10 @@
 
 use super::fault::Fault;
 use super::feed::{self, Examined};
+use super::plan;
 use super::postgres::connector;
 use super::postgres_statement::{Prepared, prepare};
-use super::routes::{Config, Databases, Route, Shape};
+use super::routes::{Config, Databases, Route, Shape, SourceConfig};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -87,6 +88,7 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
                 Ok(Ok(prepared)) => {
                     describe(out, route, &prepared)?;
                     changes(out, route, examined.as_ref())?;
+                    plans(out, source, route).await?;
                 }
                 failed => {
                     let message = match failed {
@@ -166,6 +168,19 @@ fn changes(out: &mut dyn Write, route: &Route, examined: Option<&Examined>) -> i
             (true, 0) => writeln!(out, "  changes     {words}")?,
             (true, _) => writeln!(out, "  warning     {words}")?,
             (false, _) => writeln!(out, "  changes     not told: {words} (warning)")?,
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the query's plan. That it cannot be explained is no fault: the query itself could be prepared.
+async fn plans(out: &mut dyn Write, source: &SourceConfig, route: &Route) -> io::Result<()> {
+    let limit = source.pool.connect_timeout;
+    let Ok(Ok(plan)) = timeout(limit, plan::explain_route(&connector(source, &[]), route)).await else { return Ok(()) };
+    for finding in plan.findings {
+        writeln!(out, "  plan        {} (warning)", finding.words)?;
+        if let Some(index) = finding.index {
+            writeln!(out, "              {index}")?;
         }
     }
     Ok(())

@@ -16,6 +16,9 @@ mod matcher;
 mod number;
 mod param;
 mod password;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod pool;
 mod postgres;
 mod postgres_link;
@@ -37,6 +40,7 @@ pub use check::run_check;
 pub use fault::Fault;
 pub use feed::{Dependencies, Dependency, Feed, FeedConfig, FeedSnapshot, FeedState, Mode, Sink, run_setup};
 pub use matcher::{Matcher, Overlap};
+pub use plan::{Fault as PlanFault, Finding, Plan};
 pub use postgres::Target;
 pub use query::Query;
 pub use routes::{

@@ -396,7 +396,7 @@ async fn parameter_types(session: &mut Session, route: &Route) -> Result<Vec<Typ
 }
 
 /// A text as SQL takes it.
-pub(super) fn literal(text: &str) -> String {
+pub(in super::super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -184,12 +184,12 @@ fn name(tokens: &[Token], mut at: usize) -> Option<(Vec<String>, usize)> {
 }
 
 /// A name as SQL takes it, whatever is in it.
-pub(super) fn quoted(parts: &[String]) -> String {
+pub(in super::super) fn quoted(parts: &[String]) -> String {
     parts.iter().map(|part| quote(part)).collect::<Vec<_>>().join(".")
 }
 
 /// One name in quotes.
-pub(super) fn quote(name: &str) -> String {
+pub(in super::super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

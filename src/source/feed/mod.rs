@@ -27,6 +27,8 @@ pub use settings::{Dependencies, FeedConfig, Mode};
 pub use setup::run_setup;
 pub use status::{FeedSnapshot, FeedState};
 
+pub(super) use catalog::literal;
+pub(super) use derive::{quote, quoted};
 pub(super) use settings::{read_dependencies, read_feed};
 
 use super::postgres::connector;
@@ -240,4 +242,12 @@ fn flush(sink: &dyn Sink, status: &Status, rule: &Rule, xid: Option<u32>, done: 
         sink.route(&rule.route, xid);
         status.flushed(1);
     }
+}
+
+/// A session at `url`, for tests.
+#[cfg(test)]
+pub(super) async fn open_session(url: &str) -> Session {
+    let text = format!("[source.main]\nurl = \"{url}\"\n");
+    let config = super::routes::Config::parse("r", &text, None).expect("a source");
+    Session::open(&connector(&config.sources[0], &[]), false).await.expect("a session")
 }
