@@ -3,6 +3,7 @@
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
 mod args;
+mod bitmap;
 mod client;
 mod client_list;
 mod cluster;
@@ -42,6 +43,7 @@ use crate::state::{Client, State};
 use std::time::Duration;
 
 const FAMILIES: &[&[Spec]] = &[
+    bitmap::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,

@@ -526,7 +526,7 @@ fn setrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
 }
 
 /// Changes the string of the command's key, which was found and is a string, in place where it is large.
-fn change(db: &mut View<'_, '_>, place: Place, event: Event, f: impl FnOnce(Bytes) -> Bytes) {
+pub(super) fn change(db: &mut View<'_, '_>, place: Place, event: Event, f: impl FnOnce(Bytes) -> Bytes) {
     let text = match db.take_shared(0, place) {
         Some(text) => text,
         None => db.text_at(0, place).map(Text::to_bytes).unwrap_or_default(),

@@ -91,6 +91,8 @@ impl Event {
     pub const APPEND: Self = Self::new(class::STRING, "append");
     /// A part of a string was overwritten.
     pub const SETRANGE: Self = Self::new(class::STRING, "setrange");
+    /// Bits of a string were set or cleared.
+    pub const SETBIT: Self = Self::new(class::STRING, "setbit");
     /// An integer was added to a string.
     pub const INCRBY: Self = Self::new(class::STRING, "incrby");
     /// A number was added to a string.

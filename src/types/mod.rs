@@ -1,5 +1,6 @@
 //! Plain data structures and algorithms on bytes: no reply, TTL, key, clock, lock or async in here.
 
+mod bits;
 mod hash;
 mod lcs;
 mod list;
@@ -12,6 +13,7 @@ mod string;
 mod thin;
 mod zset;
 
+pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
 pub use hash::Hash;
 pub use lcs::{Lcs, Match, lcs, lcs_len};
 pub use list::List;
@@ -20,6 +22,6 @@ pub use object::{Collection, Object, ObjectMut, ObjectRef};
 pub use packed::{Item, Items, PACKED_MAX, Packed};
 pub use set::Set;
 pub use stream::Stream;
-pub use string::{append, range, write_at};
+pub use string::{append, edit, range, write_at};
 pub use thin::{Form, Thin};
 pub use zset::Zset;

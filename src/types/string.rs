@@ -18,12 +18,18 @@ pub fn append(text: Bytes, more: &[u8]) -> Bytes {
 /// `text` with `part` in it from `offset` on; zero bytes fill the gap if `offset` lies behind its end.
 pub fn write_at(text: Bytes, offset: usize, part: &[u8]) -> Bytes {
     let end = offset + part.len();
-    let more = end.saturating_sub(text.len());
+    edit(text, end, |text| text[offset..end].copy_from_slice(part))
+}
+
+/// `text`, filled up with zero bytes to at least `len` bytes, as `f` leaves it. Copies it only if others hold it too
+/// or it has to move.
+pub fn edit(text: Bytes, len: usize, f: impl FnOnce(&mut [u8])) -> Bytes {
+    let more = len.saturating_sub(text.len());
     let mut text = writable(text, more);
-    if end > text.len() {
-        text.resize(end, 0);
+    if len > text.len() {
+        text.resize(len, 0);
     }
-    text[offset..end].copy_from_slice(part);
+    f(&mut text);
     text.freeze()
 }
 

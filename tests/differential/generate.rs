@@ -2,9 +2,9 @@
 //! expiry times lie in the past or years ahead, and are far apart. No DBSIZE: servers may count a key that has expired
 //! until they happen to remove it.
 //!
-//! A template's words: `$k` key, `$v` value, `$i` integer, `$n` small offset, `$f` float, `$sec` `$ms` `$at` `$atms` expiry
-//! times (relative and absolute), `$db` database; `a|b` one of these; `a,b` both; `?…` one time in three; `…*` up to
-//! three times.
+//! A template's words: `$k` key, `$v` value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset of a bit, `$field`
+//! kind of a bit field, `$sec` `$ms` `$at` `$atms` expiry times (relative and absolute), `$db` database; `a|b` one of
+//! these; `a,b` both; `?…` one time in three; `…*` up to three times.
 
 use crate::support::{Oracle, Random};
 
@@ -101,6 +101,44 @@ pub(super) const FAMILIES: &[Family] = &[
             "APPEND $k $v",
         ],
     },
+    Family { name: "bitmaps", oracle: Oracle::Redis8, templates: BITMAPS },
+    // Redis 8.2 wants an end where BITCOUNT has a start, Valkey 9.1 does not; the operations are Redis's.
+    Family {
+        name: "bits_valkey",
+        oracle: Oracle::Valkey9,
+        templates: &[
+            "SETBIT $k $bit 0|1",
+            "BITCOUNT $k ?$n",
+            "BITCOUNT $k $n $n ?BIT|BYTE",
+            "BITPOS $k 0|1 $n $n BIT|BYTE",
+            "BITOP AND|OR|XOR $k $k $k*",
+            "BITOP NOT $k $k",
+            "BITFIELD $k ?OVERFLOW,WRAP|OVERFLOW,SAT|OVERFLOW,FAIL SET|INCRBY $field $bit $i GET $field $bit",
+            "SET $k $v",
+            "DEL $k",
+        ],
+    },
+];
+
+const BITMAPS: &[&str] = &[
+    "SETBIT $k $bit 0|1",
+    "SETBIT $k $bit 0|1",
+    "GETBIT $k $bit",
+    "BITPOS $k 0|1",
+    "BITPOS $k 0|1 $n",
+    "BITPOS $k 0|1 $n $n ?BIT|BYTE",
+    "BITOP AND|OR|XOR|NOT|DIFF|DIFF1|ANDOR|ONE $k $k",
+    "BITOP AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE $k $k $k $k*",
+    "BITFIELD $k GET $field $bit",
+    "BITFIELD $k ?OVERFLOW,WRAP|OVERFLOW,SAT|OVERFLOW,FAIL SET $field $bit $i",
+    "BITFIELD $k ?OVERFLOW,WRAP|OVERFLOW,SAT|OVERFLOW,FAIL INCRBY $field $bit $i",
+    "BITFIELD $k SET $field $bit $i OVERFLOW FAIL|SAT INCRBY $field $bit $i GET $field $bit",
+    "BITFIELD_RO $k GET $field $bit ?GET,$field,$bit",
+    "SET $k $v ?PXAT,4000000000000",
+    "SETRANGE $k $n $v",
+    "APPEND $k $v",
+    "GET|STRLEN|PEXPIRETIME $k",
+    "DEL $k",
 ];
 
 const KEYS: &[&[u8]] = &[b"k1", b"k2", b"k3", b"key four", b"", b"\xff\x00\r\n"];
@@ -208,6 +246,21 @@ const OFFSETS: &[&str] = &[
     "1.5",
 ];
 
+/// No offset that makes a string of megabytes: it would be read back after each chunk.
+const ODD_BITS: &[&str] = &[
+    "-1",
+    "#-1",
+    "4294967296",
+    "#4294967296",
+    "9223372036854775807",
+    "#9223372036854775807",
+    "abc",
+    "#",
+    "",
+    "+1",
+    "01",
+];
+
 const ODD_TIMES: &[&str] =
     &["0", "-1", "-1000", "9223372036854775807", "-9223372036854775808", "9223372036854775", "abc", "1.5", ""];
 
@@ -265,6 +318,13 @@ fn word(part: &str, random: &mut Random) -> Vec<u8> {
         "$v" => random.pick(VALUES).to_vec(),
         "$i" => text(random.pick(INTEGERS)),
         "$n" => text(random.pick(OFFSETS)),
+        "$bit" if random.one_in(16) => text(random.pick(ODD_BITS)),
+        "$bit" if random.one_in(8) => format!("#{}", random.below(20)).into_bytes(),
+        "$bit" => random.below(400).to_string().into_bytes(),
+        "$field" if random.one_in(20) => {
+            text(random.pick(&["u64", "i65", "u0", "i0", "x8", "u", "U8", "u08", "", "8"]))
+        }
+        "$field" => format!("{}{}", random.pick(&["i", "u"]), 1 + random.below(63)).into_bytes(),
         "$f" => text(random.pick(FLOATS)),
         "$db" => text(random.pick(&["0", "0", "1", "1", "2", "15", "16", "-1", "abc", "9223372036854775808"])),
         "$sec" | "$ms" | "$at" | "$atms" if random.one_in(8) => text(random.pick(ODD_TIMES)),
