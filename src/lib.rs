@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod exec;
+pub mod freshness;
 pub mod glob;
 pub mod keyspace;
 pub mod metrics;

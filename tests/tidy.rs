@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the ground up. A room imports from itself and from the lines above its own, nothing else.
 const ROOMS: &[&[&str]] = &[
-    &["alloc", "clock", "glob", "number", "open_files", "process", "supervise", "version"],
+    &["alloc", "clock", "freshness", "glob", "number", "open_files", "process", "supervise", "version"],
     &["config", "random"],
     &["protocol", "types"],
     &["keyspace", "source"],
