@@ -197,26 +197,33 @@ pub struct Terms {
     pub horizon: Arc<Horizon>,
     /// Changes of the whole route that a load must have seen.
     pub fence: Fence,
-    epoch: AtomicU32,
-    /// When the epoch last moved on, in ms since the epoch of Unix.
+    /// The route's epochs.
+    pub epochs: Epochs,
+}
+
+/// A count that moves on when all that was loaded may be stale.
+#[derive(Debug, Default)]
+pub struct Epochs {
+    now: AtomicU32,
+    /// When it last moved on, in ms since the epoch of Unix.
     moved_at: AtomicI64,
 }
 
 impl Terms {
     /// The epoch: what was loaded in an earlier one may be stale.
     pub fn epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Acquire)
+        self.epochs.now.load(Ordering::Acquire)
     }
 
     /// Moves on to the next epoch at `now` (ms since Unix's).
     pub fn move_on(&self, now: i64) {
-        self.moved_at.store(now, Ordering::Release);
-        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.epochs.moved_at.store(now, Ordering::Release);
+        self.epochs.now.fetch_add(1, Ordering::AcqRel);
     }
 
     /// When the epoch last moved on.
     pub fn moved_at(&self) -> i64 {
-        self.moved_at.load(Ordering::Acquire)
+        self.epochs.moved_at.load(Ordering::Acquire)
     }
 
     /// How long the value of a key with this hash is fresh, in ms: `ttl` or a little less, always the same for one key.
@@ -245,7 +252,10 @@ mod tests {
     #[test]
     fn snapshots_see_what_has_ended() {
         let primary = snapshot("740:743:740,742");
-        assert_eq!([739, 740, 741, 742, 743, 744].map(|xid| primary.sees(xid)), [true, false, true, false, false, false]);
+        assert_eq!(
+            [739, 740, 741, 742, 743, 744].map(|xid| primary.sees(xid)),
+            [true, false, true, false, false, false]
+        );
         assert!(!snapshot("728:728:").sees(728), "announced, and not visible yet");
         let standby = Snapshot::parse("740:743:", true).expect("a snapshot");
         assert_eq!([739, 740, 741].map(|xid| standby.sees(xid)), [true, false, false]);

@@ -153,9 +153,13 @@ fn read_through(state: &State, now: i64) {
     gauge!("cenote_absent_keys").set(state.keyspace.lease_counts(now).1 as f64);
     counter!("cenote_waits_total").absolute(fills.waits.load(Ordering::Relaxed));
     counter!("cenote_joined_total").absolute(fills.joined.load(Ordering::Relaxed));
-    for (outcome, count) in
-        [("stored", &fills.stored), ("voided", &fills.voided), ("unkept", &fills.unkept), ("absent", &fills.absent)]
-    {
+    for (outcome, count) in [
+        ("stored", &fills.stored),
+        ("voided", &fills.voided),
+        ("fenced", &fills.fenced),
+        ("unkept", &fills.unkept),
+        ("absent", &fills.absent),
+    ] {
         counter!("cenote_fills_total", "outcome" => outcome).absolute(count.load(Ordering::Relaxed));
     }
     state.sources.load().snapshots().iter().for_each(read_through_source);

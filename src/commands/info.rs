@@ -383,6 +383,7 @@ fn read_through(page: &mut Page<'_>) {
         // memory, and no row.
         ("stored", load(&fills.stored)),
         ("voided", load(&fills.voided)),
+        ("fenced", load(&fills.fenced)),
         ("unkept", load(&fills.unkept)),
         ("absent", load(&fills.absent)),
     ] {

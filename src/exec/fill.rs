@@ -5,8 +5,9 @@
 //! so a change of the key either comes before the flight, or voids its lease. Then its connection alone waits.
 
 use crate::clock;
-use crate::keyspace::{self, Access, Flight, Hash, Loaded, NewValue, Ttl, View};
+use crate::keyspace::{self, Access, Flight, Hash, Landed, Landing, Loaded, NewValue, Standing, View};
 use crate::protocol::SHARE_AT;
+use crate::random;
 use crate::source::{self, Params, Route, Sources};
 use crate::state::State;
 use bytes::Bytes;
@@ -62,7 +63,8 @@ impl Fill {
         let mut fill: Option<Self> = None;
         let sources = state.sources.load();
         for key in 0..view.len() {
-            if !view.is_unknown(key) {
+            let is_known = matches!(view.standing(key), Some(Standing::Fresh | Standing::Paused));
+            if is_known || view.is_absent(key) {
                 continue;
             }
             let Some((route, captures)) = sources.find(view.db() as u32, view.key(key)) else { continue };
@@ -83,7 +85,7 @@ impl Fill {
             if waited_for.refusal.is_some() {
                 break;
             }
-            let (flight, is_new) = view.join_flight(key);
+            let (flight, is_new) = view.join_flight(key, &route.terms, view.now() + patience.as_millis() as i64);
             if is_new {
                 let params = captures.params(Bytes::copy_from_slice(view.key(key)));
                 let load = Load {
@@ -175,25 +177,27 @@ impl Load {
     fn store(&self, state: &State, key: &[u8], loaded: &Loaded) {
         let now = clock::now_ms();
         let mut shard = state.keyspace.lock(state.keyspace.shard_of(self.hash));
+        let (flight, terms) = (&self.flight, &self.route.terms);
+        let landing = Landing { flight, db: self.db, hash: self.hash, key, terms, snapshot: None };
         match loaded {
             Ok(Some(value)) if fits(state, value) => {
                 let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };
-                let ttl = Ttl::At(now + self.route.ttl.as_millis() as i64);
-                let stored =
-                    shard.store_loaded(&self.flight, self.db, self.hash, key, form, ttl, now, Access::lru(now));
-                let counter = if stored { &state.fills.stored } else { &state.fills.voided };
+                let counter = match shard.store_loaded(&landing, form, now, Access::lru(now)) {
+                    Landed::Stored => &state.fills.stored,
+                    Landed::Voided => &state.fills.voided,
+                    Landed::Fenced => &state.fills.fenced,
+                };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
             Ok(None) => {
                 state.fills.absent.fetch_add(1, Ordering::Relaxed);
-                let until = now + self.route.negative_ttl.as_millis() as i64;
-                shard.store_absent(&self.flight, self.db, self.hash, key, until, now);
+                shard.store_absent(&landing, now);
             }
             Ok(Some(_)) => {
                 state.fills.unkept.fetch_add(1, Ordering::Relaxed);
                 shard.end_flight(self.hash, &self.flight);
             }
-            Err(_) => shard.end_flight(self.hash, &self.flight),
+            Err(_) => shard.fail_load(self.db, self.hash, &self.flight, now, random::next()),
         }
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);

@@ -8,13 +8,12 @@
 use super::access::Access;
 use super::change::{Edit, Event, Note};
 use super::entry::{Entry, NewValue, Slot, Value, WrongType};
-use super::lease::{Flight, Leases};
+use super::lease::Leases;
 use super::table::{Hash, Place, Table};
 use crate::types::{Collection, ObjectRef};
 use foldhash::quality::SeedableRandomState;
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 
 /// How a write leaves the TTL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +55,8 @@ impl std::ops::AddAssign for Counts {
 pub struct Shard {
     databases: Box<[Table]>,
     hasher: SeedableRandomState,
-    shard_bits: u32,
-    leases: Leases,
+    pub(super) shard_bits: u32,
+    pub(super) leases: Leases,
     /// Classes of events that somebody listens to; see [`Event`].
     listened: u32,
     /// Whether a change of a key may concern anybody: the one look that a write costs where nothing is watched.
@@ -101,7 +100,7 @@ impl Shard {
 
     #[cold]
     fn attend(&mut self, db: usize, hash: Hash, key: &[u8], event: Event) {
-        self.leases.void(db, hash);
+        self.leases.void(db, hash, matches!(event, Event::EXPIRE | Event::PERSIST));
         self.note(db, key, event);
         self.look_around();
     }
@@ -121,67 +120,8 @@ impl Shard {
         self.look_around();
     }
 
-    fn look_around(&mut self) {
+    pub(super) fn look_around(&mut self) {
         self.attentive = self.listened != 0 || !self.leases.is_empty();
-    }
-
-    /// The load of an absent key that is under way, or a new one, which the caller must start (true).
-    pub fn join_flight(&mut self, db: usize, hash: Hash, key: &[u8]) -> (Arc<Flight>, bool) {
-        self.attentive = true;
-        self.leases.join(db, hash, key)
-    }
-
-    /// A load ends without a value to store.
-    pub fn end_flight(&mut self, hash: Hash, flight: &Arc<Flight>) {
-        self.leases.end(hash, flight);
-    }
-
-    /// A load ends: stores what it found, unless the key has changed since its start. True if it was stored.
-    #[expect(clippy::too_many_arguments)]
-    pub fn store_loaded(
-        &mut self,
-        flight: &Arc<Flight>,
-        db: usize,
-        hash: Hash,
-        key: &[u8],
-        value: NewValue<'_>,
-        ttl: Ttl,
-        now: i64,
-        access: Access,
-    ) -> bool {
-        if !self.leases.end(hash, flight) || self.find(db, hash, key, now).is_some() {
-            return false;
-        }
-        let expire_at = if let Ttl::At(at) = ttl { Some(at) } else { None };
-        self.add(db, hash, key, value, expire_at, access, Event::LOADED);
-        true
-    }
-
-    /// A load ends: the key is nowhere, and need not be looked for before `until` (ms since the epoch).
-    pub fn store_absent(&mut self, flight: &Arc<Flight>, db: usize, hash: Hash, key: &[u8], until: i64, now: i64) {
-        if self.leases.end(hash, flight) && until > now {
-            self.attentive = true;
-            self.leases.set_absent(db, hash, key, until, now);
-        }
-    }
-
-    /// True if the key is known to be nowhere.
-    pub fn is_absent(&self, db: usize, hash: Hash, key: &[u8], now: i64) -> bool {
-        self.leases.is_absent(db, hash, key, now)
-    }
-
-    /// A command took a key away that is not there: what is being loaded for it is not to bring it back, and what is
-    /// known of its absence may be old.
-    #[inline]
-    pub fn forget_load(&mut self, db: usize, hash: Hash) {
-        if !self.leases.is_empty() {
-            self.leases.void(db, hash);
-        }
-    }
-
-    /// Keys with a lease on a load, and keys that are known to be nowhere at `now`.
-    pub fn lease_counts(&self, now: i64) -> (usize, usize) {
-        self.leases.counts(now)
     }
 
     /// Finds a key that has not expired at `now`; one that has is removed.
@@ -306,6 +246,7 @@ impl Shard {
         self.change(db, hash, key, event);
         if let Ttl::At(_) = ttl
             && self.attentive
+            && event != Event::LOADED
         {
             self.note(db, key, Event::EXPIRE);
         }
@@ -370,6 +311,11 @@ impl Shard {
         self.change(db, hash, key, event);
     }
 
+    /// Moves the TTL of a key whose value is what was loaded anew: no change that anybody need know of.
+    pub(super) fn renew(&mut self, db: usize, place: Place, expire_at: i64) {
+        self.databases[db].set_expire(place, Some(expire_at));
+    }
+
     /// Removes a key that was found.
     pub fn remove(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, event: Event) {
         let slot = self.databases[db].remove(place);
@@ -408,14 +354,14 @@ impl Shard {
         let taken: Vec<Table> =
             chosen.iter_mut().map(|table| std::mem::replace(table, Table::new(shard_bits))).collect();
         self.counts.dirty += taken.iter().map(|table| table.len() as u64).sum::<u64>();
-        self.leases.void_all();
+        self.leases.void_all(db);
         taken
     }
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.databases.swap(a, b);
-        self.leases.void_all();
+        self.leases.swap(a, b);
     }
 
     /// Removes expired keys of one segment, at most `limit`; see [`Table::expire_segment`].

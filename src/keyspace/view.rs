@@ -4,10 +4,11 @@
 use super::access::Access;
 use super::change::{Edit, Event};
 use super::entry::{Entry, NewValue, Text, WrongType};
-use super::lease::Flight;
+use super::lease::{Flight, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::{Hash, Place, Table};
 use crate::config::Limits;
+use crate::freshness::Terms;
 use crate::types::Collection;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub struct View<'v, 's> {
     access: Access,
     limits: &'v Limits,
     missed: bool,
+    /// A key was found that is to be loaded anew.
+    due: bool,
     /// After a load: what it gave, by key. Empty before.
     loaded: &'v [Option<Bytes>],
 }
@@ -40,7 +43,7 @@ impl<'v, 's> View<'v, 's> {
     /// A view of `keys` in database `db` at `now` (ms).
     #[inline]
     pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
-        Self { shards, keys, db, now, access, limits: &Limits::DEFAULT, missed: false, loaded: &[] }
+        Self { shards, keys, db, now, access, limits: &Limits::DEFAULT, missed: false, due: false, loaded: &[] }
     }
 
     /// The same view with other limits than the defaults.
@@ -59,6 +62,7 @@ impl<'v, 's> View<'v, 's> {
             now: self.now,
             access: self.access,
             missed: false,
+            due: false,
             loaded: self.loaded,
             limits: self.limits,
         }
@@ -129,13 +133,33 @@ impl<'v, 's> View<'v, 's> {
         let Key { bytes, hash, shard: at } = self.keys[key];
         let shard = &mut self.shards[at];
         let place = if self.loaded.is_empty() {
-            shard.read_place(self.db, hash, bytes, self.now, self.access)
+            let place = shard.read_place(self.db, hash, bytes, self.now, self.access);
+            if place.is_some() && shard.is_due(self.now) { self.judge(key, place) } else { place }
         } else {
             // The miss that led to the load has been counted.
             shard.find(self.db, hash, bytes, self.now)
         };
         self.missed |= place.is_none();
         place
+    }
+
+    /// Whether a key that was found may be served: what is stale may be as good as absent.
+    #[cold]
+    fn judge(&mut self, key: usize, place: Option<Place>) -> Option<Place> {
+        let Key { hash, shard, .. } = self.keys[key];
+        let shard = &mut self.shards[shard];
+        match shard.standing(self.db, hash, self.now) {
+            Standing::Fresh | Standing::Paused => place,
+            Standing::Due | Standing::Stale => {
+                self.due = true;
+                place
+            }
+            Standing::Fallback | Standing::Over => {
+                shard.counts.hits -= 1;
+                shard.counts.misses += 1;
+                None
+            }
+        }
     }
 
     /// Reads the string at a key as a reading command does: counts a hit or miss, and the access.
@@ -183,16 +207,30 @@ impl<'v, 's> View<'v, 's> {
         self.loaded.get(key).is_some_and(Option::is_none)
     }
 
-    /// True if a key is neither there nor known to be nowhere.
-    pub fn is_unknown(&mut self, key: usize) -> bool {
-        let Key { bytes, hash, shard } = self.keys[key];
-        self.find(key).is_none() && !self.shards[shard].is_absent(self.db, hash, bytes, self.now)
+    /// How a key may be served; None if it is not there.
+    pub fn standing(&mut self, key: usize) -> Option<Standing> {
+        self.find(key)?;
+        let Key { hash, shard, .. } = self.keys[key];
+        let shard = &mut self.shards[shard];
+        Some(if shard.is_due(self.now) { shard.standing(self.db, hash, self.now) } else { Standing::Fresh })
     }
 
-    /// The load of an absent key, and whether the caller must start it; see [`Shard::join_flight`].
-    pub fn join_flight(&mut self, key: usize) -> (Arc<Flight>, bool) {
+    /// True if a key is known to be nowhere.
+    pub fn is_absent(&self, key: usize) -> bool {
         let Key { bytes, hash, shard } = self.keys[key];
-        self.shards[shard].join_flight(self.db, hash, bytes)
+        self.shards[shard].is_absent(self.db, hash, bytes, self.now)
+    }
+
+    /// The load of a key, and whether the caller must start it; see [`Shard::join_flight`].
+    pub fn join_flight(&mut self, key: usize, terms: &Arc<Terms>, until: i64) -> (Arc<Flight>, bool) {
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.shards[shard].join_flight((self.db, hash, bytes), terms, self.now, until)
+    }
+
+    /// True if a key was not found, or is to be loaded anew.
+    #[inline]
+    pub fn wants(&self) -> bool {
+        self.missed | self.due
     }
 
     /// True if [`View::read`] did not find a key.

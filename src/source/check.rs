@@ -132,7 +132,7 @@ fn heading(out: &mut dyn Write, path: &Path, route: &Route) -> io::Result<()> {
         Databases::All => "all databases".into(),
         Databases::Some(list) => format!("database {}", comma(list)),
     };
-    let (ttl, negative_ttl) = (length(route.ttl), length(route.negative_ttl));
+    let (ttl, negative_ttl) = (length(route.terms.ttl), length(route.terms.negative_ttl));
     writeln!(out, "  settings    as {shape}, ttl {ttl}, negative_ttl {negative_ttl}, {databases}")
 }
 

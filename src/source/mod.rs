@@ -28,6 +28,8 @@ mod postgres_tests;
 mod postgres_types;
 mod query;
 mod routes;
+#[cfg(test)]
+mod routes_tests;
 mod session;
 mod stats;
 mod template;

@@ -80,6 +80,11 @@ impl Target {
         })
     }
 
+    /// True if it names more than one server.
+    pub(super) fn is_several(&self) -> bool {
+        self.config.get_hosts().len().max(self.config.get_hostaddrs().len()) > 1
+    }
+
     /// All addresses of server `index`.
     async fn resolve(&self, index: usize, host: &str, port: u16) -> io::Result<Vec<Address>> {
         if let Some(address) = self.config.get_hostaddrs().get(index) {

@@ -3,6 +3,7 @@
 
 mod client;
 mod errors;
+mod invalidation;
 mod latency;
 mod memory;
 mod monitor;
@@ -47,6 +48,8 @@ pub struct Fills {
     pub stored: AtomicU64,
     /// Values answered but not stored, because the key changed during the load.
     pub voided: AtomicU64,
+    /// Values answered but not stored, because a change was announced that the load did not see.
+    pub fenced: AtomicU64,
     /// Values answered but not stored, because they would not fit in `maxmemory`.
     pub unkept: AtomicU64,
     /// Loads that found nothing.
@@ -58,7 +61,8 @@ pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 impl Fills {
     fn reset(&self) {
-        for counter in [&self.waits, &self.joined, &self.stored, &self.voided, &self.unkept, &self.absent] {
+        for counter in [&self.waits, &self.joined, &self.stored, &self.voided, &self.fenced, &self.unkept, &self.absent]
+        {
             counter.store(0, Ordering::Relaxed);
         }
     }

@@ -1,0 +1,52 @@
+//! Changes at the source, as they reach the keyspace: the one way in for whoever hears of them. Knows routes and keys,
+//! not how a database tells.
+
+use super::State;
+use crate::keyspace;
+use crate::source::{Databases, Route};
+
+impl State {
+    /// Rows changed in the database: what is cached of these keys of `route` goes, what is being loaded of them is not
+    /// kept, and their absence is forgotten, in every logical database that the route serves. `xid` is the low half of
+    /// the changing transaction's id, as pgoutput's Begin gives it; None where the change is visible to every new
+    /// snapshot already. Returns how many keys were removed.
+    pub fn invalidate<K: AsRef<[u8]>>(
+        &self,
+        route: &Route,
+        keys: impl IntoIterator<Item = K>,
+        xid: Option<u32>,
+        now: i64,
+    ) -> u64 {
+        let databases: Vec<usize> = match &route.databases {
+            Databases::All => (0..self.keyspace.databases()).collect(),
+            Databases::Some(list) => list.iter().map(|db| *db as usize).collect(),
+        };
+        let (mut removed, mut garbage) = (0, Vec::new());
+        for key in keys {
+            let key = key.as_ref();
+            let hash = self.keyspace.hash(key);
+            for db in databases.iter().filter(|db| **db < self.keyspace.databases()) {
+                let mut shard = self.keyspace.lock(self.keyspace.shard_of(hash));
+                removed += u64::from(shard.invalidate((*db, hash, key), &route.terms, xid, now));
+                garbage.append(&mut shard.garbage);
+            }
+            keyspace::free(&mut garbage);
+        }
+        removed
+    }
+
+    /// All that is cached of a route may be stale: changes were missed, or are too many to tell one by one. What was
+    /// loaded before is not served as fresh any more; it is loaded anew when it is asked for. Takes the same time
+    /// however many keys there are.
+    pub fn bump_epoch(&self, route: &Route, xid: Option<u32>, now: i64) {
+        let terms = &route.terms;
+        if let Some(xid) = xid {
+            terms.fence.add(xid, &terms.horizon);
+        }
+        // First the epoch, which ends what is under way; then each shard is told to look.
+        terms.move_on(now);
+        for shard in 0..self.keyspace.shards() {
+            self.keyspace.lock(shard).recheck();
+        }
+    }
+}
