@@ -27,10 +27,11 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let asks_for_help = |arg: &OsString| ["-h", "--help", "-v", "-V", "--version"].iter().any(|help| arg == help);
-    if args.first().is_some_and(|arg| ["check", "ping", "setup"].iter().any(|name| arg == name))
-        || args.iter().any(asks_for_help)
-    {
+    // A short option counts in the first place only: further on it may be a value, as in `--requirepass -v`.
+    let first = args.first().and_then(|arg| arg.to_str()).unwrap_or_default();
+    let asks_for_help = ["check", "ping", "setup", "help", "-h", "-v", "-V"].contains(&first)
+        || args.iter().any(|arg| arg == "--help" || arg == "--version");
+    if asks_for_help {
         return subcommand();
     }
     match Config::load(&args) {
@@ -188,6 +189,8 @@ async fn notify_when_listening(state: Arc<State>) {
 
 async fn serve(state: Arc<State>) -> std::io::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // As in Redis, the end of the terminal is not the end of the server. Taking the signal is enough to ignore it.
+    let _hangup = signal(SignalKind::hangup())?;
     let stopping = Arc::clone(&state);
     tokio::spawn(async move {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
@@ -197,13 +200,12 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
     tokio::spawn(notify_when_listening(Arc::clone(&state)));
     let config = state.config.load();
     if config.metrics_port > 0 {
-        let metrics =
-            cenote::server::serve_metrics(Arc::clone(&state), (config.metrics_bind.clone(), config.metrics_port));
-        tokio::spawn(async {
-            if let Err(error) = metrics.await {
-                tracing::error!("the metrics cannot be served: {error}");
-            }
-        });
+        let (bind, port) = (config.metrics_bind.as_str(), config.metrics_port);
+        let listener = tokio::net::TcpListener::bind((bind, port)).await.map_err(|error| {
+            std::io::Error::other(format!("the metrics cannot be served on {bind}, port {port}: {error}"))
+        })?;
+        tracing::info!("metrics on {bind}, port {port}");
+        tokio::spawn(cenote::server::serve_metrics(Arc::clone(&state), listener));
     }
     cenote::server::serve(state).await
 }

@@ -110,7 +110,7 @@ fn server(state: &State, now: i64) {
     counter!("cenote_connections_rejected_total").absolute(state.clients.rejected.load(Ordering::Relaxed));
     counter!("cenote_net_input_bytes_total").absolute(state.sum(|worker| &worker.net_in));
     counter!("cenote_net_output_bytes_total").absolute(state.sum(|worker| &worker.net_out));
-    for (db, summary) in memory.databases.iter().enumerate().filter(|(_, summary)| summary.keys > 0) {
+    for (db, summary) in memory.databases.iter().enumerate().filter(|(db, summary)| *db == 0 || summary.keys > 0) {
         gauge!("cenote_keys", "db" => db.to_string()).set(summary.keys as f64);
         gauge!("cenote_keys_with_ttl", "db" => db.to_string()).set(summary.with_ttl as f64);
     }

@@ -15,6 +15,27 @@ fn sigterm_and_sigint_end_the_server_in_order() {
     }
 }
 
+/// The end of a terminal's session once ended the server that was started in it; Redis ignores the signal.
+#[test]
+fn a_hangup_does_not_end_the_server() {
+    let mut server = Server::cenote().start();
+    server.signal("HUP");
+    let mut client = server.client();
+    assert_eq!(client.cmd(&["SET", "k", "v"]), Value::ok());
+    server.signal("HUP");
+    assert_eq!(client.cmd(&["GET", "k"]), Value::bulk("v"));
+    assert!(server.is_running());
+}
+
+/// `--requirepass -v` once printed the version instead of starting.
+#[test]
+fn a_value_that_looks_like_an_option_is_a_value() {
+    let server = Server::cenote().args(["--requirepass", "-v"]).start();
+    let mut client = server.client();
+    assert!(client.cmd(&["GET", "k"]).is_error(), "a password is wanted");
+    assert_eq!(client.cmd(&["AUTH", "-v"]), Value::ok());
+}
+
 #[test]
 fn a_command_that_runs_is_finished_before_the_end() {
     let mut server = Server::cenote().start();
@@ -91,4 +112,7 @@ fn a_port_that_is_taken_is_told() {
     let (status, text) = Server::cenote().args(["--port", &port]).start_and_fail();
     assert!(!status.success(), "two servers on port {port}:\n{text}");
     assert!(text.contains(&port), "the message names the port:\n{text}");
+    // Metrics that nobody can read were once a line in the log only.
+    let (status, text) = Server::cenote().args(["--metrics-port", &port]).start_and_fail();
+    assert!(!status.success() && text.contains(&port), "metrics on a port that is taken:\n{text}");
 }

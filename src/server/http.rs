@@ -11,11 +11,10 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Connections at a time; further ones are closed.
@@ -30,15 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves the metrics at `addr` until the runtime ends.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn serve_metrics(state: Arc<State>, addr: impl ToSocketAddrs) -> io::Result<()> {
-    serve_on(state, TcpListener::bind(addr).await?).await
-}
-
-async fn serve_on(state: Arc<State>, listener: TcpListener) -> io::Result<()> {
+/// Serves the metrics until the runtime ends.
+pub async fn serve_metrics(state: Arc<State>, listener: TcpListener) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let socket = match listener.accept().await {
@@ -122,7 +114,7 @@ mod tests {
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::spawn(serve_on(Arc::clone(&state), listener));
+        tokio::spawn(serve_metrics(Arc::clone(&state), listener));
         (state, addr)
     }
 

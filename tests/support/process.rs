@@ -15,6 +15,7 @@ pub(crate) fn signal(pid: u32, name: &str) -> bool {
     let signal = match name {
         "TERM" => Signal::TERM,
         "INT" => Signal::INT,
+        "HUP" => Signal::HUP,
         "KILL" => Signal::KILL,
         "STOP" => Signal::STOP,
         "CONT" => Signal::CONT,
