@@ -4,6 +4,7 @@
 
 mod args;
 mod bitmap;
+mod block;
 mod client;
 mod client_list;
 mod cluster;
@@ -32,6 +33,7 @@ mod string;
 mod syntax;
 
 pub use args::{Args, c_text};
+pub use block::{Block, Nil, timeout_ms, timeout_seconds};
 pub use monitor::feed_monitors;
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
@@ -73,6 +75,9 @@ pub enum Outcome {
     Close,
     /// Nothing is written: suspend this connection for so long, then answer `+OK`.
     Sleep(Duration),
+    /// Nothing is written: the connection waits for one of the command's keys to change. Only of a [`Run::Data`] row with
+    /// [`Flags::BLOCKING`].
+    Block(Box<Block>),
     /// The server is to stop.
     Shutdown,
 }

@@ -244,6 +244,9 @@ impl Dispatch<'_> {
             }
             Run::Container => Outcome::Done,
         };
+        if let Outcome::Block(block) = &outcome {
+            block.nil.write(&mut Reply::new(out, self.client.version));
+        }
         self.record(batch, command, &args, out, mark);
         let answers = self.client.reply_mode == ReplyMode::On;
         if let Outcome::Sleep(duration) = outcome {
@@ -259,7 +262,7 @@ impl Dispatch<'_> {
             commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
         }
         match outcome {
-            Outcome::Done => None,
+            Outcome::Done | Outcome::Block(_) => None,
             Outcome::Close => Some(After::Close),
             Outcome::Sleep(duration) => Some(After::Sleep(index, duration, answers)),
             Outcome::Shutdown => Some(After::Shutdown),
@@ -484,7 +487,8 @@ fn plan<'a>(
 ) -> Option<Planned> {
     let command = commands::find(args)?;
     let Run::Data(run) = command.spec.run else { return None };
-    if !arity_fits(command.spec.arity, args.len()) || matches!(command.spec.keys, Keys::All) {
+    let is_special = command.spec.flags.has(Flags::BLOCKING) || matches!(command.spec.keys, Keys::All);
+    if is_special || !arity_fits(command.spec.arity, args.len()) {
         return None;
     }
     if has_routes && fills_before(command, args) {

@@ -97,6 +97,17 @@ impl LongDouble {
     }
 }
 
+impl LongDouble {
+    /// Nearly the same number as a double.
+    pub fn to_f64(self) -> f64 {
+        let (size, negative) = match self {
+            Infinite { negative } => (f64::INFINITY, negative),
+            Finite { negative, mantissa, exponent } => (mantissa as f64 * f64::from(exponent).exp2(), negative),
+        };
+        if negative { -size } else { size }
+    }
+}
+
 impl From<i64> for LongDouble {
     fn from(value: i64) -> Self {
         round(value < 0, value.unsigned_abs().into(), 0, false)
