@@ -20,6 +20,7 @@ mod info;
 mod key;
 mod latency;
 mod lcs;
+mod list;
 mod memory;
 mod monitor;
 mod options;
@@ -58,6 +59,7 @@ const FAMILIES: &[&[Spec]] = &[
     key::COMMANDS,
     latency::COMMANDS,
     lcs::COMMANDS,
+    list::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
     scan::COMMANDS,

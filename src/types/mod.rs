@@ -4,6 +4,8 @@ mod bits;
 mod hash;
 mod lcs;
 mod list;
+mod list_chunk;
+mod list_chunks;
 mod longdouble;
 mod object;
 mod packed;
@@ -17,6 +19,8 @@ pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_b
 pub use hash::Hash;
 pub use lcs::{Lcs, Match, lcs, lcs_len};
 pub use list::List;
+pub use list_chunk::{Element, Wanted};
+pub use list_chunks::End;
 pub use longdouble::LongDouble;
 pub use object::{Collection, Object, ObjectMut, ObjectRef};
 pub use packed::{Item, Items, PACKED_MAX, Packed};

@@ -95,7 +95,7 @@ impl<'a> Item<'a> {
 
     /// Bytes that the element takes.
     #[inline]
-    fn size(self) -> usize {
+    pub(super) fn size(self) -> usize {
         match self {
             Self::Int(0..=127) => 1,
             Self::Int(-4096..=4095) => 2,
@@ -112,7 +112,7 @@ impl<'a> Item<'a> {
     }
 
     /// Writes the element over the start of `to`, which is at least [`Item::size`] long.
-    fn write(self, to: &mut [u8]) {
+    pub(super) fn write(self, to: &mut [u8]) {
         let mut put = |parts: [&[u8]; 2]| {
             let (head, rest) = to.split_at_mut(parts[0].len());
             head.copy_from_slice(parts[0]);
@@ -143,7 +143,7 @@ impl<'a> Item<'a> {
 
     /// The element at the start of `from`, and its size.
     #[inline]
-    fn read(from: &'a [u8]) -> (Self, usize) {
+    pub(super) fn read(from: &'a [u8]) -> (Self, usize) {
         let first = from[0];
         let text = |head: usize, len: usize| (Self::Text(&from[head..head + len]), head + len);
         let number = |width: usize| {
@@ -169,7 +169,7 @@ impl<'a> Item<'a> {
 
     /// Size of the element at the start of `from`.
     #[inline]
-    fn skip(from: &[u8]) -> usize {
+    pub(super) fn skip(from: &[u8]) -> usize {
         match from[0] {
             0..=0x7f => 1,
             first @ 0x80..=0xbf => 1 + usize::from(first & 0x3f),
