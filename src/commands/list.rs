@@ -186,6 +186,9 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 const OUT_OF_RANGE: &str = "ERR value is out of range, must be positive";
 
+const NOT_NEGATABLE: &str =
+    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+
 fn event(end: End, front: &'static str, back: &'static str) -> Event {
     Event::new(class::LIST, if end == End::Front { front } else { back })
 }
@@ -386,6 +389,9 @@ fn ltrim(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 
 fn lrem(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(count) = args.integer(2) else { return fail(reply, NOT_AN_INTEGER) };
+    if count == i64::MIN {
+        return fail(reply, NOT_NEGATABLE);
+    }
     let end = if count < 0 { End::Back } else { End::Front };
     let most = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let directive = db.limits().list_max_listpack_size;
@@ -443,8 +449,7 @@ impl Search {
             if has_value && args.is(index, "rank") {
                 let rank = number.ok_or(NOT_AN_INTEGER)?;
                 if rank == i64::MIN {
-                    return Err("ERR value is out of range, value must between -9223372036854775807 and \
-                        9223372036854775807");
+                    return Err(NOT_NEGATABLE);
                 }
                 search.end = if rank < 0 { End::Back } else { End::Front };
                 search.skip = (rank.unsigned_abs() as usize).checked_sub(1).ok_or(
@@ -551,14 +556,15 @@ pub(super) fn move_element(
 /// What LMPOP and BLMPOP take, from the arguments behind their keys, which begin at `index`.
 pub(super) fn parse_pop(args: &Args<'_>, index: usize) -> Result<(End, usize), &'static str> {
     let end = parse_end(args, index).ok_or(SYNTAX_ERROR)?;
-    match args.len() - index {
-        1 => Ok((end, 1)),
-        3 if args.is(index + 1, "count") => {
-            let count = args.integer(index + 2).and_then(|count| usize::try_from(count).ok());
-            count.filter(|&count| count > 0).map(|count| (end, count)).ok_or("ERR count should be greater than 0")
-        }
-        _ => Err(SYNTAX_ERROR),
+    if args.len() == index + 1 {
+        return Ok((end, 1));
     }
+    if !args.is(index + 1, "count") || args.len() < index + 3 {
+        return Err(SYNTAX_ERROR);
+    }
+    let count = args.integer(index + 2).and_then(|count| usize::try_from(count).ok()).filter(|&count| count > 0);
+    let count = count.ok_or("ERR count should be greater than 0")?;
+    if args.len() > index + 3 { Err(SYNTAX_ERROR) } else { Ok((end, count)) }
 }
 
 /// The number of keys at `index`, and where what follows the keys begins.

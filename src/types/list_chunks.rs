@@ -357,7 +357,11 @@ impl Chunks {
                     self.split_block(at);
                 }
             }
-            only => *only = Chunk::of(value, room),
+            only => {
+                *only = Chunk::of(value, room);
+                block.join(chunk, room);
+                block.join(chunk.wrapping_sub(1), room);
+            }
         }
     }
 
@@ -462,6 +466,18 @@ fn seek(
 }
 
 impl Block {
+    /// Makes one chunk of number `at` and the one behind it, if they are there and fit into one.
+    fn join(&mut self, at: usize, room: Room) {
+        let behind = at.wrapping_add(1);
+        if let (Some(Chunk::Run(first)), Some(Chunk::Run(second))) = (self.chunks.get(at), self.chunks.get(behind))
+            && room.fits(first.len() + second.len(), LISTPACK_OVERHEAD + first.size() + second.size())
+            && let Some(Chunk::Run(second)) = self.chunks.remove(behind)
+            && let Some(Chunk::Run(first)) = self.chunks.get_mut(at)
+        {
+            first.append(&second);
+        }
+    }
+
     /// As [`Chunks::remove`]; small chunks that come to lie next to each other are joined.
     fn remove(&mut self, wanted: Wanted<'_>, end: End, most: usize, room: Room) -> usize {
         let (count, mut left) = (self.chunks.len(), most);

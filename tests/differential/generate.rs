@@ -2,7 +2,7 @@
 //! expiry times lie in the past or years ahead, and are far apart. No DBSIZE: servers may count a key that has expired
 //! until they happen to remove it.
 //!
-//! A template's words: `$k` key, `$v` value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset of a bit, `$field`
+//! A template's words: `$k` key, `$v` value, `$long` long value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset of a bit, `$field`
 //! kind of a bit field, `$sec` `$ms` `$at` `$atms` expiry times (relative and absolute), `$db` database; `a|b` one of
 //! these; `a,b` both; `?…` one time in three; `…*` up to three times.
 
@@ -102,6 +102,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
     },
     Family { name: "bitmaps", oracle: Oracle::Redis8, templates: BITMAPS },
+    Family { name: "lists", oracle: Oracle::Redis8, templates: super::lists::TEMPLATES },
     // Redis 8.2 wants an end where BITCOUNT has a start, Valkey 9.1 does not; the operations are Redis's.
     Family {
         name: "bits_valkey",
@@ -280,13 +281,14 @@ impl Family {
                 words[at].make_ascii_lowercase();
             }
         }
-        words
+        if super::lists::is_cut_short(&words) { self.command(random) } else { words }
     }
 
     /// Reads that show what all the others have left behind.
     pub(super) fn inspection(&self) -> Vec<Vec<Vec<u8>>> {
         let ask = |name: &[u8], key: &[u8]| vec![name.to_vec(), key.to_vec()];
-        KEYS.iter().flat_map(|key| [ask(b"GET", key), ask(b"PEXPIRETIME", key)]).collect()
+        let range = |key: &[u8]| [b"LRANGE", key, b"0", b"-1"].map(<[u8]>::to_vec).into();
+        KEYS.iter().flat_map(|key| [ask(b"GET", key), ask(b"PEXPIRETIME", key), range(key)]).collect()
     }
 }
 
@@ -316,6 +318,10 @@ fn word(part: &str, random: &mut Random) -> Vec<u8> {
     match part {
         "$k" => random.pick(KEYS).to_vec(),
         "$v" => random.pick(VALUES).to_vec(),
+        "$long" => {
+            let len: [usize; 10] = [100, 127, 128, 500, 3000, 4090, 8100, 8192, 8193, 20_000];
+            vec![b'x' + random.below(3) as u8; len[random.below(len.len())]]
+        }
         "$i" => text(random.pick(INTEGERS)),
         "$n" => text(random.pick(OFFSETS)),
         "$bit" if random.one_in(16) => text(random.pick(ODD_BITS)),

@@ -124,7 +124,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(strings, keys, connection, server, bitmaps);
+transcripts!(strings, keys, connection, server, bitmaps, lists);
 
 #[test]
 fn every_transcript_is_run() {
