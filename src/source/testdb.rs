@@ -19,6 +19,17 @@ pub(super) struct Server {
     _watch: Child,
 }
 
+/// The folder of Postgres's programs: from the environment, or as `scripts/oracles` noted it. (Debian's `pg_config` knows
+/// it only where packages for developers are installed.)
+fn bin() -> PathBuf {
+    let noted = || {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/env");
+        let text = std::fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("PG_BIN=")).map(PathBuf::from)
+    };
+    std::env::var_os("PG_BIN").map(PathBuf::from).or_else(noted).expect("PG_BIN is not known: run scripts/oracles")
+}
+
 /// Runs a program as a user that Postgres accepts: it refuses root.
 fn unprivileged(program: &Path) -> Command {
     let id = Command::new("id").arg("-u").output().expect("id -u");
@@ -40,8 +51,7 @@ impl Server {
     pub(super) fn start() -> Server {
         static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let bin = Command::new("pg_config").arg("--bindir").output().expect("pg_config: Postgres is installed");
-        let bin = PathBuf::from(String::from_utf8(bin.stdout).unwrap().trim());
+        let bin = bin();
         let folder = std::env::temp_dir().join(format!("cenote-db-{}-{number}", std::process::id()));
         let mut make = unprivileged(Path::new("mkdir"));
         make.arg(&folder);
