@@ -1,5 +1,7 @@
 //! Numbers as the protocol and the commands write them. Knows bytes only.
 
+use arrayvec::ArrayString;
+
 /// An integer in its one canonical form: no sign but a leading `-`, no leading zero, no space, no `-0`.
 #[inline]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
@@ -25,37 +27,103 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 }
 
 /// A double as commands take it: decimal or exponent form, `inf`, `infinity`, with sign, hexadecimal floats
-/// excepted; no spaces, no NaN.
+/// excepted; no spaces, no NaN, nothing that is too large, or so small that nothing would be left of it.
 pub fn parse_double(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let first = text.bytes().find(|b| !matches!(b, b'+' | b'-'))?;
-    if first.is_ascii_alphabetic() && !first.eq_ignore_ascii_case(&b'i') {
-        return None;
+    if text.len() <= 15
+        && let Some(whole) = parse_i64(text)
+    {
+        return Some(whole as f64);
     }
-    text.parse::<f64>().ok().filter(|value| !value.is_nan())
+    let value = parse_rounded_double(text)?;
+    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    let is_word = digits.first().is_some_and(u8::is_ascii_alphabetic);
+    let mut mantissa = digits.iter().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    let vanished = value == 0.0 && mantissa.any(|byte| matches!(byte, b'1'..=b'9'));
+    (value.is_infinite() == is_word && !vanished).then_some(value)
 }
 
-/// A double as RESP3 and the sorted sets print it: the shortest form that reads back equal, integers without a
-/// fraction, exponents as `e+20`.
-pub fn format_double(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "inf".into() } else { "-inf".into() };
+/// The same where what is too large is infinite, and what is too small 0.
+pub fn parse_rounded_double(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.starts_with(|c: char| c.is_ascii_alphabetic() && !c.eq_ignore_ascii_case(&'i')) {
+        return None;
     }
+    text.parse().ok().filter(|value: &f64| !value.is_nan())
+}
+
+/// Room for a double as text.
+pub type DoubleText = ArrayString<32>;
+
+/// A double as RESP3 and the sorted sets print it: integers of up to 62 bits as such, else the shortest digits that read
+/// back equal, with an exponent (`1.5e-7`, `1e+20`) where zeros would be many.
+pub fn format_double(value: f64) -> DoubleText {
+    let mut text = DoubleText::new();
     if value.is_nan() {
-        return "nan".into();
+        text.push_str("nan");
+    } else if value.is_infinite() {
+        text.push_str(if value > 0.0 { "inf" } else { "-inf" });
+    } else if value == 0.0 {
+        text.push_str(if value.is_sign_negative() { "-0" } else { "0" });
+    } else if value.abs() <= WHOLE_MAX && value as i64 as f64 == value {
+        text.push_str(itoa::Buffer::new().format(value as i64));
+    } else {
+        if value < 0.0 {
+            text.push('-');
+        }
+        push_digits(&mut text, value.abs());
     }
-    if value == 0.0 {
-        return if value.is_sign_negative() { "-0".into() } else { "0".into() };
+    text
+}
+
+/// 2^62: up to here a double without a fraction is printed as the integer that it is.
+const WHOLE_MAX: f64 = (1u64 << 62) as f64;
+/// Zeros behind the digits of a large number, at most.
+const TRAILING_ZEROS_MAX: i32 = 6;
+/// Digits behind the point of a number that is printed without an exponent, unless it is 0.0001 or more.
+const DECIMALS_MAX: i32 = 6;
+
+/// Appends a positive, finite number that is no small integer.
+fn push_digits(text: &mut DoubleText, value: f64) {
+    let mut buffer = ryu::Buffer::new();
+    let shortest = buffer.format_finite(value);
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut all = ArrayString::<64>::new();
+    all.push_str(whole);
+    all.push_str(fraction);
+    let digits = all.trim_start_matches('0').trim_end_matches('0');
+    let cut = all.trim_start_matches('0').len() - digits.len();
+    // The value is `digits` times ten to this power.
+    let power = exponent.parse().unwrap_or(0) - fraction.len() as i32 + cut as i32;
+    let count = digits.len() as i32;
+    let magnitude = power + count - 1;
+    let zeros = |text: &mut DoubleText, count: i32| (0..count).for_each(|_| text.push('0'));
+    if power >= 0 && magnitude < count + TRAILING_ZEROS_MAX + 1 {
+        text.push_str(digits);
+        zeros(text, power);
+    } else if power < 0 && (power >= -DECIMALS_MAX || magnitude.abs() < 4) {
+        let before = count + power;
+        if before <= 0 {
+            text.push_str("0.");
+            zeros(text, -before);
+            text.push_str(digits);
+        } else {
+            let (whole, fraction) = digits.split_at(before as usize);
+            text.push_str(whole);
+            text.push('.');
+            text.push_str(fraction);
+        }
+    } else {
+        let (first, rest) = digits.split_at(1);
+        text.push_str(first);
+        if !rest.is_empty() {
+            text.push('.');
+            text.push_str(rest);
+        }
+        text.push_str(if magnitude < 0 { "e-" } else { "e+" });
+        text.push_str(itoa::Buffer::new().format(magnitude.abs()));
     }
-    // `{:e}` gives the shortest digits and the exponent; the C format %.17g then decides the shape.
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..17).contains(&exponent) {
-        return format!("{value}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
 #[cfg(test)]
@@ -88,10 +156,59 @@ mod tests {
 
     #[test]
     fn doubles_print_as_in_redis() {
-        for (value, text) in
-            [(1.0, "1"), (0.1, "0.1"), (1e20, "1e+20"), (1.5e-7, "1.5e-07"), (-0.0, "-0"), (123456.75, "123456.75")]
-        {
-            assert_eq!(format_double(value), text);
+        for (value, text) in [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-0.0, "-0"),
+            (123_456.75, "123456.75"),
+            (1e20, "1e+20"),
+            (-1.5e21, "-1.5e+21"),
+            (1.5e-7, "1.5e-7"),
+            (1e-6, "0.000001"),
+            (1e-7, "1e-7"),
+            (1.234e-5, "1.234e-5"),
+            (0.001_234_567_891, "0.001234567891"),
+            (4_611_686_018_427_387_904.0, "4611686018427387904"),
+            (-9_223_372_036_854_775_808.0, "-9223372036854776000"),
+            (123_456_789_012_345_680_000.0, "123456789012345680000"),
+            (0.300_000_000_000_000_04, "0.30000000000000004"),
+            (-f64::MIN_POSITIVE, "-2.2250738585072014e-308"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(&format_double(value)[..], text);
         }
+    }
+
+    #[test]
+    fn doubles_are_read_as_in_redis() {
+        for (text, value) in [
+            ("1", Some(1.0)),
+            ("-0", Some(0.0)),
+            (".5", Some(0.5)),
+            ("+5.", Some(5.0)),
+            ("1e3", Some(1000.0)),
+            ("-Infinity", Some(f64::NEG_INFINITY)),
+            ("INF", Some(f64::INFINITY)),
+            ("0e999", Some(0.0)),
+            ("123456789012345678", Some(123_456_789_012_345_680.0)),
+            ("1e400", None),
+            ("1e-400", None),
+            ("nan", None),
+            ("-nan", None),
+            ("", None),
+            (".", None),
+            ("++5", None),
+            ("1e", None),
+            ("0x10", None),
+            (" 1", None),
+            ("1 ", None),
+            ("e5", None),
+            ("infinit", None),
+        ] {
+            assert_eq!(parse_double(text.as_bytes()), value, "{text}");
+        }
+        assert!(parse_double(b"-0").is_some_and(|zero| zero.is_sign_negative()));
     }
 }

@@ -32,6 +32,8 @@ mod slowlog;
 mod spec;
 mod string;
 mod syntax;
+mod zset;
+mod zset_range;
 
 pub use args::{Args, c_text};
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
@@ -66,6 +68,8 @@ const FAMILIES: &[&[Spec]] = &[
     server::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
 ];
 
 /// What a handler leaves to be done.

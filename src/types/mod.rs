@@ -1,6 +1,7 @@
 //! Plain data structures and algorithms on bytes: no reply, TTL, key, clock, lock or async in here.
 
 mod bits;
+mod counted;
 mod hash;
 mod lcs;
 mod list;
@@ -14,6 +15,8 @@ mod stream;
 mod string;
 mod thin;
 mod zset;
+mod zset_full;
+mod zset_index;
 
 pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
 pub use hash::Hash;
@@ -28,4 +31,4 @@ pub use set::Set;
 pub use stream::Stream;
 pub use string::{append, edit, range, write_at};
 pub use thin::{Form, Thin};
-pub use zset::Zset;
+pub use zset::{ScoreBound, TextBound, Zset, ZsetIter};
