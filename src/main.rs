@@ -235,8 +235,7 @@ fn open_sources(file: Option<&Path>) -> Result<Sources, Vec<String>> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    // Overlaps have been told as faults of the file.
-    Sources::open(&config).map_err(|overlaps| vec![format!("{}: {} routes overlap", file.display(), overlaps.len())])
+    Sources::open(&config).map_err(|message| vec![format!("{}: {message}", file.display())])
 }
 
 /// Starts the log; what it returns changes the level.

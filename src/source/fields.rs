@@ -3,6 +3,7 @@
 //! Knows TOML and the texts of durations; not what the fields mean.
 
 use super::fault::{Fault, nearest};
+use super::reload::shown;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
@@ -78,6 +79,12 @@ impl<'a> Fields<'a> {
                 reading.fault(line, unknown(&self.what, name.get_ref(), known));
             }
         }
+    }
+
+    /// All fields with their values as texts.
+    pub(super) fn texts(&self) -> Vec<(String, String)> {
+        let fields = self.table.into_iter().flat_map(|table| table.iter());
+        fields.map(|(name, value)| (name.get_ref().to_string(), shown(value.get_ref()))).collect()
     }
 
     /// A table that is not there.

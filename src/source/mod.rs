@@ -27,6 +27,7 @@ mod postgres_statement;
 mod postgres_tests;
 mod postgres_types;
 mod query;
+mod reload;
 mod routes;
 #[cfg(test)]
 mod routes_tests;
@@ -52,42 +53,39 @@ pub use stats::{HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, SourceSnapshot};
 pub use template::{CAPTURES_MAX, Captures, Params, ROUTED_KEY_BYTES_MAX, TEMPLATE_BYTES_MAX, Template};
 
 use bytes::Bytes;
-use postgres::Postgres;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// All sources of a routes file with its routes: what the read-through needs.
 #[derive(Default)]
 pub struct Sources {
+    /// What they were made of.
+    config: Arc<Config>,
+    /// Names of the routes that are switched off.
+    disabled: BTreeSet<Box<str>>,
     routes: Routes,
     /// By [`Route::source`].
     sources: Vec<Arc<dyn Source>>,
     /// Of the sources that tell their changes.
     feeds: Vec<Arc<Feed>>,
+    /// For each source, the largest value and the longest load that it was made for.
+    limits: Vec<(usize, Duration)>,
 }
 
 impl Sources {
     /// Prepares the sources and routes of a file. Nothing is connected yet.
-    pub fn open(config: &Config) -> Result<Sources, Vec<Overlap>> {
-        let source = |(index, source): (usize, &SourceConfig)| {
-            let routes: Vec<_> = config.routes.iter().filter(|route| route.source == index).cloned().collect();
-            Postgres::new(source, &routes) as Arc<dyn Source>
-        };
-        let sources = config.sources.iter().enumerate().map(source).collect();
-        let feed = |(index, source): (usize, &SourceConfig)| {
-            let routes: Vec<_> = config.routes.iter().filter(|route| route.source == index).cloned().collect();
-            Some(Arc::new(Feed::new(source, source.feed.as_ref()?, &routes)))
-        };
-        let feeds = config.sources.iter().enumerate().filter_map(feed).collect();
-        Ok(Sources { routes: Routes::build(&config.routes)?, sources, feeds })
+    pub fn open(config: &Config) -> Result<Sources, String> {
+        reload::build(config.clone(), BTreeSet::new(), None)
     }
 
     /// Routes over sources of the caller's making, by [`Route::source`].
     pub fn with(routes: Routes, sources: Vec<Arc<dyn Source>>) -> Sources {
-        Sources { routes, sources, feeds: Vec::new() }
+        Sources { routes, sources, ..Sources::default() }
     }
 
     /// The route that loads `key` of logical database `database`, with the key's captures. Costs a miss of all routes

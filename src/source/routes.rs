@@ -11,6 +11,7 @@ use super::postgres::Target;
 use super::query::Query;
 use super::template::{Captures, Template};
 use crate::freshness::{Horizon, Terms};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,7 @@ const ROUTE_FIELDS: &[&str] = &[
 ];
 
 /// A routes file, checked as far as it can be without a database.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `[source.NAME]`, in the file's order.
     pub sources: Vec<SourceConfig>,
@@ -61,7 +62,7 @@ pub struct Config {
 }
 
 /// `[source.NAME]`: one database.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SourceConfig {
     /// NAME.
     pub name: Box<str>,
@@ -79,8 +80,17 @@ pub struct SourceConfig {
     pub horizon: Arc<Horizon>,
     /// `invalidate`: how the database tells its changes. Default: it does not, and values live for their `ttl`.
     pub feed: Option<FeedConfig>,
+    /// Of all its fields: which of them differ is not told, as the URL may hold a password.
+    print: u64,
     /// The line of its header.
     pub line: usize,
+}
+
+impl SourceConfig {
+    /// True if both say the same.
+    pub(super) fn is_same(&self, other: &SourceConfig) -> bool {
+        self.name == other.name && self.print == other.print
+    }
 }
 
 /// Where a source's password comes from. It is read at each connect, so that it can be changed while running.
@@ -171,6 +181,8 @@ pub struct Route {
     pub load_timeout: Duration,
     /// `depends`, and what the query's text tells: of which rows a change invalidates which key.
     pub dependencies: Dependencies,
+    /// Its fields as they were given.
+    pub fields: Vec<(String, String)>,
     /// The line of its header.
     pub line: usize,
 }
@@ -182,6 +194,13 @@ pub enum Databases {
     All,
     /// These, sorted.
     Some(Vec<u32>),
+}
+
+impl Route {
+    /// True if both say the same.
+    pub(super) fn is_same(&self, other: &Route) -> bool {
+        self.name == other.name && self.source == other.source && self.fields == other.fields
+    }
 }
 
 impl Databases {
@@ -229,6 +248,23 @@ impl Config {
         }
         reading.faults.sort_by_key(|fault| fault.line);
         Err(reading.faults)
+    }
+
+    /// Reads further routes for the same sources.
+    pub(super) fn read_more(&mut self, file: &str, text: &str) -> Result<(), Vec<Fault>> {
+        let mut reading = Reading::new(file, text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            reading.fault(0, error.message());
+        }
+        let root = Spanned::new(document.span(), DeValue::Table(document.into_inner()));
+        if let Some(root) = Fields::open(&mut reading, &root, 1, "the route") {
+            self.read_routes(&mut reading, &root);
+        }
+        if reading.faults.is_empty() {
+            self.check_overlaps(&mut reading);
+        }
+        if reading.faults.is_empty() { Ok(()) } else { Err(reading.faults) }
     }
 
     fn read_sources(&mut self, reading: &mut Reading<'_>, root: &Fields<'_>, file: &Path, url: Option<&str>) {
@@ -323,6 +359,7 @@ impl Config {
             databases: databases?,
             load_timeout,
             dependencies,
+            fields: fields.texts(),
             line: fields.line,
         })
     }
@@ -408,13 +445,16 @@ fn read_source(
     let retry = read_retry(reading, fields);
     let load_timeout = fields.duration_or(reading, "load_timeout", DEFAULT_LOAD_TIMEOUT);
     let feed = read_feed(reading, fields);
+    let mut print = DefaultHasher::new();
+    (fields.texts(), url).hash(&mut print);
+    let print = print.finish();
     let (name, line) = (name.into(), fields.line);
     let (target, horizon) = (target?, Arc::<Horizon>::default());
     horizon.allow(load_timeout);
     if target.is_several() {
         horizon.set_varied();
     }
-    Some(SourceConfig { name, target, password, pool, retry, load_timeout, horizon, feed, line })
+    Some(SourceConfig { name, target, password, pool, retry, load_timeout, horizon, feed, print, line })
 }
 
 fn read_password(reading: &mut Reading<'_>, fields: &Fields<'_>, file: &Path) -> PasswordFrom {

@@ -87,6 +87,16 @@ impl Feed {
         }
     }
 
+    /// True if it follows these routes of this source, of which nothing else is different.
+    pub(super) fn is_for(&self, source: &SourceConfig, routes: &[Arc<Route>]) -> bool {
+        let concerned = routes.iter().filter(|route| route.dependencies != Dependencies::Off);
+        let concerned: Vec<_> = concerned.collect();
+        let same = |(a, b): (&&Arc<Route>, &Arc<Route>)| Arc::ptr_eq(a, b);
+        self.source == source.name
+            && concerned.len() == self.routes.len()
+            && concerned.iter().zip(&self.routes).all(same)
+    }
+
     /// Its figures.
     pub fn snapshot(&self, now: i64) -> FeedSnapshot {
         self.status.snapshot(&self.source, self.config.mode, now)
