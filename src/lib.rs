@@ -12,6 +12,7 @@ pub mod config;
 pub mod exec;
 pub mod freshness;
 pub mod glob;
+pub mod invalidate;
 pub mod keyspace;
 pub mod metrics;
 pub mod number;

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::prelude::*;
@@ -187,6 +187,13 @@ async fn notify_when_listening(state: Arc<State>) {
     }
 }
 
+/// Reads the routes file again at each SIGHUP; the log tells what came of it.
+async fn reload_on_hangup(mut hangup: Signal, state: Arc<State>) {
+    while hangup.recv().await.is_some() {
+        let _ = state.reload_routes(cenote::clock::now_ms());
+    }
+}
+
 async fn serve(state: Arc<State>) -> std::io::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // As in Redis, the end of the terminal is not the end of the server. Taking the signal is enough to ignore it.
@@ -198,6 +205,8 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
         stopping.stop();
     });
     tokio::spawn(notify_when_listening(Arc::clone(&state)));
+    tokio::spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&state)));
+    tokio::spawn(cenote::invalidate::run(Arc::clone(&state)));
     let config = state.config.load();
     if config.metrics_port > 0 {
         let (bind, port) = (config.metrics_bind.as_str(), config.metrics_port);

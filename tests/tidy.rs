@@ -11,7 +11,7 @@ const ROOMS: &[&[&str]] = &[
     &["protocol", "types"],
     &["keyspace", "source"],
     &["state"],
-    &["commands"],
+    &["commands", "invalidate"],
     &["exec", "metrics"],
     &["server"],
 ];

@@ -26,6 +26,7 @@ mod monitor;
 mod options;
 mod redact;
 mod registry;
+mod route;
 mod scan;
 mod server;
 mod slowlog;
@@ -64,6 +65,7 @@ const FAMILIES: &[&[Spec]] = &[
     list::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
+    route::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,

@@ -10,6 +10,7 @@ mod monitor;
 mod moves;
 mod pause;
 mod rates;
+mod routes;
 mod slowlog;
 mod sources;
 mod stats;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// The one set of sources and routes in force.
 pub struct SourcesHandle {
@@ -64,9 +65,9 @@ impl SourcesHandle {
         Ok((old, new))
     }
 
-    /// Waits for the next replacement after this call's first poll.
-    pub async fn replaced(&self) {
-        self.replaced.notified().await;
+    /// Waits for the next replacement.
+    pub fn replaced(&self) -> Notified<'_> {
+        self.replaced.notified()
     }
 }
 
