@@ -2,7 +2,7 @@
 //! know HTTP, and nothing on the hot path knows it.
 
 use crate::commands::registry;
-use crate::source::{Cause, HISTOGRAM_BUCKETS, SourceSnapshot};
+use crate::source::{Cause, FeedSnapshot, FeedState, HISTOGRAM_BUCKETS, SourceSnapshot};
 use crate::state::{CommandStats, Histogram, State};
 use crate::{process, version};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -57,6 +57,12 @@ fn describe() {
         ("cenote_pool_connect_errors_total", "Attempts to connect to a source that failed."),
         ("cenote_pool_timeouts_total", "Loads that gave up waiting for a connection."),
         ("cenote_pool_refused_total", "Loads refused because too many waited for a connection."),
+        ("cenote_changes_transactions_total", "Transactions or notifications of a source that were applied."),
+        ("cenote_changes_rows_total", "Changed rows that a source told."),
+        ("cenote_changes_keys_total", "Keys that changed rows were turned into."),
+        ("cenote_changes_removed_total", "Of these, cached keys that were removed."),
+        ("cenote_changes_route_flushes_total", "Times that a whole route was told to be stale."),
+        ("cenote_changes_gaps_total", "Times that changes of a source may have been missed."),
     ] {
         describe_counter!(name, text);
     }
@@ -80,6 +86,10 @@ fn describe() {
         ("cenote_pool_connections", "Connections to a source, by state: idle or used."),
         ("cenote_pool_connections_max", "Most connections that a source may have."),
         ("cenote_pool_waiting", "Loads that wait for a connection."),
+        ("cenote_changes_heard", "1 while every change of a source is heard."),
+        ("cenote_changes_behind_seconds", "Everything that a source committed so long ago has been applied."),
+        ("cenote_changes_lag_seconds", "From a transaction's commit to its application, for the last one."),
+        ("cenote_changes_routes_unheard", "Routes of a source whose changes are not heard."),
     ] {
         describe_gauge!(name, text);
     }
@@ -163,6 +173,7 @@ fn read_through(state: &State, now: i64) {
         counter!("cenote_fills_total", "outcome" => outcome).absolute(count.load(Ordering::Relaxed));
     }
     state.sources.load().snapshots().iter().for_each(read_through_source);
+    state.sources.load().feeds().iter().for_each(|feed| read_through_feed(&feed.snapshot(now)));
 }
 
 fn read_through_source(source: &SourceSnapshot) {
@@ -189,6 +200,27 @@ fn read_through_source(source: &SourceSnapshot) {
         ("cenote_pool_connect_errors_total", pool.connect_errors),
         ("cenote_pool_timeouts_total", pool.timeouts),
         ("cenote_pool_refused_total", pool.refused),
+    ] {
+        counter!(metric, &labels).absolute(count);
+    }
+}
+
+/// How far a source's changes have come.
+fn read_through_feed(feed: &FeedSnapshot) {
+    let labels = [("source", feed.source.clone())];
+    gauge!("cenote_changes_heard", &labels).set(f64::from(u8::from(feed.state == FeedState::InStep)));
+    if let Some(behind_ms) = feed.behind_ms {
+        gauge!("cenote_changes_behind_seconds", &labels).set(behind_ms as f64 / 1000.0);
+    }
+    gauge!("cenote_changes_lag_seconds", &labels).set(feed.last_lag_ms as f64 / 1000.0);
+    gauge!("cenote_changes_routes_unheard", &labels).set(feed.unserved as f64);
+    for (metric, count) in [
+        ("cenote_changes_transactions_total", feed.transactions),
+        ("cenote_changes_rows_total", feed.changes),
+        ("cenote_changes_keys_total", feed.keys),
+        ("cenote_changes_removed_total", feed.removed),
+        ("cenote_changes_route_flushes_total", feed.flushes),
+        ("cenote_changes_gaps_total", feed.gaps),
     ] {
         counter!(metric, &labels).absolute(count);
     }

@@ -4,7 +4,7 @@
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
-use crate::source::{Cause, PoolSnapshot, SourceSnapshot};
+use crate::source::{Cause, FeedSnapshot, PoolSnapshot, SourceSnapshot};
 use crate::state::{CommandStats, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
@@ -392,6 +392,28 @@ fn read_through(page: &mut Page<'_>) {
     for source in state.sources.load().snapshots() {
         read_through_source(page, &source);
     }
+    for feed in state.sources.load().feeds() {
+        read_through_feed(page, &feed.snapshot(page.now));
+    }
+}
+
+/// How far a source's changes have come: whether they are heard, how old is what is not (-1: never heard), the last
+/// transaction that was applied, and what all of them came to.
+fn read_through_feed(page: &mut Page<'_>, feed: &FeedSnapshot) {
+    let name: String = feed.source.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let FeedSnapshot { last_lag_ms, last_commit_at, last_xid, gaps, unserved, .. } = feed;
+    let behind = feed.behind_ms.unwrap_or(-1);
+    let figures = format!(
+        "mode={},state={},behind_ms={behind},last_lag_ms={last_lag_ms},last_commit_ms={last_commit_at},\
+         last_xid={last_xid},gaps={gaps},routes_unheard={unserved}",
+        feed.mode.name(),
+        feed.state.name()
+    );
+    page.add(&format!("source_{name}_changes"), figures);
+    let FeedSnapshot { transactions, changes, keys, removed, flushes, .. } = feed;
+    let figures =
+        format!("transactions={transactions},rows={changes},keys={keys},removed={removed},route_flushes={flushes}");
+    page.add(&format!("source_{name}_invalidations"), figures);
 }
 
 fn read_through_source(page: &mut Page<'_>, source: &SourceSnapshot) {

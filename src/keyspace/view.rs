@@ -137,7 +137,8 @@ impl<'v, 's> View<'v, 's> {
             if place.is_some() && shard.is_due(self.now) { self.judge(key, place) } else { place }
         } else {
             // The miss that led to the load has been counted.
-            shard.find(self.db, hash, bytes, self.now)
+            let place = shard.find(self.db, hash, bytes, self.now);
+            if place.is_some() && shard.is_due(self.now) { self.judge_filled(key, place) } else { place }
         };
         self.missed |= place.is_none();
         place
@@ -159,6 +160,18 @@ impl<'v, 's> View<'v, 's> {
                 shard.counts.misses += 1;
                 None
             }
+        }
+    }
+
+    /// The same after a load. What it brought may not have been stored, because it had not seen a change that was
+    /// announced: the stale value is still there then, and must not be the answer.
+    #[cold]
+    fn judge_filled(&mut self, key: usize, place: Option<Place>) -> Option<Place> {
+        let Key { hash, shard, .. } = self.keys[key];
+        match self.shards[shard].standing(self.db, hash, self.now) {
+            Standing::Over => None,
+            Standing::Fallback if self.loaded(key).is_some() => None,
+            _ => place,
         }
     }
 

@@ -15,8 +15,8 @@ impl Sources {
     /// The sources and routes of `config` in place of these; the error says why it cannot be.
     pub fn reloaded(&self, config: Config) -> Result<Sources, String> {
         // What was switched off stays off, as long as it is there.
-        let off = |name: &&Box<str>| config.routes.iter().any(|route| route.name == **name);
-        let disabled = self.disabled.iter().filter(off).cloned().collect();
+        let mut disabled = self.disabled.clone();
+        disabled.retain(|name| config.routes.iter().any(|route| route.name == *name));
         build(config, disabled, Some(self))
     }
 

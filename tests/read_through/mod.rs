@@ -6,11 +6,15 @@
 //! - `writes`: commands that change a key that must be loaded, and changes during a load
 //! - `flights`: many clients, slow queries, pipelines, clients that leave
 //! - `outage`: a database that is down, frozen, or refuses
+//! - `changes`: changes in the database reach the cache
+//! - `routes`: ROUTE and SIGHUP
 //! - `secrets`: what must never be shown; the figures that are
 
+mod changes;
 mod flights;
 mod outage;
 mod rig;
+mod routes;
 mod secrets;
 mod values;
 mod writes;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, PATIENCE, Postgres, Server, TempDir, Value, tool};
+use crate::support::{Client, PATIENCE, Postgres, Server, TempDir, Value, cenote_program, tool};
 
 /// Users 1 to 99, the first four by name, and what the other routes read.
 const SCHEMA: &str = "
@@ -52,7 +53,7 @@ pub(super) const ROUTES: &str = r#"
 pub(super) struct Rig {
     pub(super) server: Server,
     pub(super) postgres: Postgres,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Rig {
@@ -81,12 +82,25 @@ impl Rig {
         std::fs::write(&file, text).expect("the routes file can be written");
         let file = file.display().to_string();
         let server = Server::cenote().args(["--routes", &file]).args(args.iter().copied()).start();
-        Self { server, postgres, _dir: dir }
+        Self { server, postgres, dir }
     }
 
     #[track_caller]
     pub(super) fn client(&self) -> Client {
         self.server.client()
+    }
+
+    /// The routes file.
+    pub(super) fn routes_file(&self) -> PathBuf {
+        self.dir.path().join("routes.toml")
+    }
+
+    /// Runs `cenote setup --apply`, so that the database tells its changes.
+    #[track_caller]
+    pub(super) fn set_up(&self) {
+        let output = Command::new(cenote_program()).arg("setup").arg(self.routes_file()).arg("--apply").output();
+        let output = output.expect("cenote setup runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     /// What INFO's section shows.
@@ -167,6 +181,11 @@ impl Figures {
             figures.insert(name.to_owned(), value.to_owned());
         }
         Self(figures)
+    }
+
+    #[track_caller]
+    pub(super) fn text(&self, name: &str) -> String {
+        self.0.get(name).unwrap_or_else(|| panic!("no {name} in {:?}", self.0)).clone()
     }
 
     #[track_caller]
