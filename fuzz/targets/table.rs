@@ -132,7 +132,7 @@ impl Both {
         for segment in 0..self.table.segments() {
             while self.table.may_expire(segment, now) {
                 let mut gone = Vec::new();
-                self.table.expire_segment(segment, now, limit, |slot| gone.push(slot));
+                self.table.expire_segment(segment, now, limit, |_| true, |slot| gone.push(slot));
                 for slot in gone {
                     let (_, expire_at) = self.model.remove(slot.entry().key()).expect("the model has it");
                     assert!(expire_at.is_some_and(|at| at <= now));

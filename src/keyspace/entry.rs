@@ -19,7 +19,7 @@
 
 use crate::alloc::class_size;
 use crate::protocol::SHARE_AT;
-use crate::types::{Hash, List, Object, ObjectMut, ObjectRef, Set, Stream, Zset};
+use crate::types::{Hash, List, Object, ObjectMut, ObjectRef, Set, Stream, Zset, prefetch};
 use bytes::Bytes;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -271,12 +271,6 @@ impl Slot {
     #[inline]
     pub fn has_ttl(&self) -> bool {
         self.0 & TTL_BIT != 0
-    }
-
-    /// Takes the entry out.
-    #[inline]
-    pub fn take(&mut self) -> Self {
-        Self(std::mem::take(&mut self.0))
     }
 
     /// Asks the processor to fetch the entry's first cache line.
@@ -557,18 +551,6 @@ impl<'a> Entry<'a> {
         };
         class_size(parts.payload + parts.payload_len) + outside
     }
-}
-
-/// Asks the processor to fetch a cache line; any address is allowed.
-#[inline]
-pub(super) fn prefetch(address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint; it never faults and changes nothing that the program can see.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
-    }
-    #[cfg(any(not(target_arch = "x86_64"), miri))]
-    let _ = address;
 }
 
 fn entry_layout(total: usize) -> Layout {

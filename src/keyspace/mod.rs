@@ -23,6 +23,8 @@ pub use loads::{Landed, Landing};
 pub use shard::{Counts, Shard, Ttl};
 pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};
-pub use table::{CURSOR_BITS, Hash, Place, Table};
+pub use table::{Hash, Table};
 pub use view::{Key, View};
 pub use walk::Walk;
+
+pub use crate::types::Place;

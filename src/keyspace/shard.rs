@@ -9,8 +9,8 @@ use super::access::Access;
 use super::change::{Edit, Event, Note};
 use super::entry::{Entry, NewValue, Slot, Value, WrongType};
 use super::lease::Leases;
-use super::table::{Hash, Place, Table};
-use crate::types::{Collection, ObjectRef};
+use super::table::{Hash, Table};
+use crate::types::{Collection, ObjectRef, Place};
 use foldhash::quality::SeedableRandomState;
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
@@ -332,7 +332,7 @@ impl Shard {
     /// Adds an entry, taken out elsewhere, whose key is not there.
     pub fn put(&mut self, db: usize, hash: Hash, key: &[u8], slot: Slot, event: Event) {
         let hasher = &self.hasher;
-        self.databases[db].insert_slot(hash, slot, |key| hash_key(hasher, key));
+        self.databases[db].insert_slot(hash, slot, |slot| hash_key(hasher, slot.entry().key()));
         self.change(db, hash, key, event);
         if self.attentive {
             self.note(db, key, Event::NEW);
@@ -368,7 +368,7 @@ impl Shard {
     pub fn expire_segment(&mut self, db: usize, segment: usize, now: i64, limit: usize) -> usize {
         let from = self.garbage.len();
         let garbage = &mut self.garbage;
-        let removed = self.databases[db].expire_segment(segment, now, limit, |slot| garbage.push(slot));
+        let removed = self.databases[db].expire_segment(segment, now, limit, |_| true, |slot| garbage.push(slot));
         self.counts.dirty += removed as u64;
         if self.attentive {
             let gone = self.garbage.split_off(from);

@@ -5,7 +5,8 @@ use super::access::Access;
 use super::change::Event;
 use super::entry::{Entry, NewValue};
 use super::shard::{Counts, Shard, hash_key};
-use super::table::{CURSOR_BITS, Hash};
+use super::table::Hash;
+use crate::types::CURSOR_BITS;
 use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
 

@@ -6,10 +6,10 @@ use super::change::{Edit, Event};
 use super::entry::{Entry, NewValue, Text, WrongType};
 use super::lease::{Flight, Standing};
 use super::shard::{Shard, Ttl};
-use super::table::{Hash, Place, Table};
+use super::table::Hash;
 use crate::config::Limits;
 use crate::freshness::Terms;
-use crate::types::Collection;
+use crate::types::{Collection, Place, tag_of};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -395,7 +395,7 @@ impl<'v, 's> View<'v, 's> {
         }
         let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.now) else { return };
         let slot = self.shards[from.shard].take(self.db, from.hash, from.bytes, place, Event::RENAME_FROM);
-        let slot = slot.with_key(Table::tag(to.hash), to.bytes);
+        let slot = slot.with_key(tag_of(to.hash), to.bytes);
         self.shards[to.shard].put(self.db, to.hash, to.bytes, slot, Event::RENAME_TO);
     }
 
@@ -404,7 +404,7 @@ impl<'v, 's> View<'v, 's> {
     pub fn copy(&mut self, from: usize, place: Place, to: usize, db: usize) {
         let (from, to) = (&self.keys[from], &self.keys[to]);
         let source = self.shards[from.shard].table(self.db).at(place);
-        let mut slot = source.copy_with_key(Table::tag(to.hash), to.bytes);
+        let mut slot = source.copy_with_key(tag_of(to.hash), to.bytes);
         slot.set_access(self.access.first());
         self.shards[to.shard].put(db, to.hash, to.bytes, slot, Event::COPY_TO);
     }
