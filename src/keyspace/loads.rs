@@ -6,8 +6,9 @@ use super::change::Event;
 use super::entry::{NewValue, Text, Value};
 use super::lease::{ABSENT_BYTES_MAX, Flight, Standing};
 use super::shard::{Shard, Ttl};
-use super::table::{Hash, Place};
+use super::table::Hash;
 use crate::freshness::{Snapshot, Terms};
+use crate::types::Place;
 use std::sync::Arc;
 
 /// A load that ends.
