@@ -30,6 +30,7 @@ pub use list::List;
 pub use list_chunk::{Element, Wanted};
 pub use list_chunks::End;
 pub use longdouble::LongDouble;
+pub use member::Member;
 pub use object::{Collection, Object, ObjectMut, ObjectRef};
 pub use packed::{Item, Items, PACKED_MAX, Packed};
 pub use prefetch::prefetch;
