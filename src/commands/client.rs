@@ -3,6 +3,7 @@
 
 use super::client_list::{info, kill, list};
 use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
+use crate::keyspace::Ending;
 use crate::protocol::Reply;
 use crate::state::ReplyMode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -367,18 +368,18 @@ fn no_touch(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
     set_flag(&ctx.client.info.no_touch, args, reply)
 }
 
-fn unblock(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn unblock(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() > 4 {
         return subcommand_syntax(args, reply);
     }
     if args.len() == 4 && !args.is(3, "TIMEOUT") && !args.is(3, "ERROR") {
         return fail(reply, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
     }
-    if args.integer(2).is_none() {
-        return fail(reply, NOT_AN_INTEGER);
-    }
-    // No command blocks yet; what waits for a load or a pause cannot be unblocked.
-    reply.integer(0);
+    let Some(id) = args.integer(2) else { return fail(reply, NOT_AN_INTEGER) };
+    // What waits for a load or a pause cannot be unblocked.
+    let client = u64::try_from(id).ok().and_then(|id| ctx.state.clients.get(id));
+    let how = if args.is(3, "ERROR") { Ending::Unblocked } else { Ending::Timeout };
+    reply.integer(client.is_some_and(|client| client.end_wait(how)).into());
     Outcome::Done
 }
 

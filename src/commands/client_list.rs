@@ -302,6 +302,7 @@ fn flags_of(client: &ClientInfo) -> String {
     let known = [
         (client.monitor.load(Relaxed), 'O'),
         (pubsub, 'P'),
+        (client.multi.load(Relaxed) >= 0, 'x'),
         (client.blocked.load(Relaxed), 'b'),
         (client.closing.load(Relaxed), 'c'),
         (client.killed.load(Relaxed), 'A'),
@@ -327,15 +328,17 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
     let origin = &client.origin;
     let words =
         origin.addr.len() + origin.laddr.len() + labels.name.len() + labels.lib_name.len() + labels.lib_ver.len();
-    let total = OWN_BYTES + words + argv + capacity.max(query) + output;
+    let multi = client.multi_bytes.load(Relaxed);
+    let total = OWN_BYTES + words + argv + multi + capacity.max(query) + output;
+    let [channels, patterns, shards] = client.subscribed.each_ref().map(|count| count.load(Relaxed));
     let command = match client.last_command.load(Relaxed).checked_sub(1) {
         Some(id) => registry().name(id as usize).unwrap_or("NULL"),
         None => "NULL",
     };
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 \
-         qbuf={query} qbuf-free={} argv-mem={argv} multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={output} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={channels} psub={patterns} ssub={shards} multi={} watch={} \
+         qbuf={query} qbuf-free={} argv-mem={argv} multi-mem={multi} rbs=0 rbp=0 obl=0 oll={} omem={output} \
          tot-mem={total} events={} cmd={command} user={DEFAULT_USER} redir=-1 resp={} lib-name={} lib-ver={} \
          io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
@@ -347,6 +350,8 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
         seconds_since(client.active_at.load(Relaxed)),
         flags_of(client),
         client.db.load(Relaxed),
+        client.multi.load(Relaxed),
+        client.watched.load(Relaxed),
         capacity.saturating_sub(query),
         client.output_chunks.load(Relaxed),
         if output > 0 { "rw" } else { "r" },

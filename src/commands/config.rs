@@ -40,6 +40,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         name: "config|resetstat",
         tips: EVERY_NODE,
         summary: "Sets the counters that INFO shows back to zero.",
+        locks: true,
         run: Run::Server(resetstat),
         ..ROW
     },
@@ -58,6 +59,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "parameter value [parameter value ...]",
         complexity: "O(N) when N is the number of configuration parameters provided",
         summary: "Changes directives, all of those given or none.",
+        locks: true,
         run: Run::Server(set),
         ..ROW
     },
@@ -91,6 +93,9 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         Ok(config) => config,
         Err(error) => return fail(reply, &format!("ERR {error}")),
     };
+    if changed.contains(&"notify-keyspace-events") {
+        ctx.state.listen(&config);
+    }
     if let Some(set_log_level) = ctx.state.set_log_level.get() {
         set_log_level(config.loglevel);
     }

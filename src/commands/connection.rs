@@ -99,8 +99,9 @@ const HELLO_NEEDS_AUTH: &str = "NOAUTH HELLO must be called with the client alre
                                 select the RESP protocol version at the same time";
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
-fn ping(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn ping(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {
+        1 | 2 if ctx.client.is_subscriber() && !reply.is_v3() => return super::pubsub::pong(args, reply),
         1 => reply.simple("PONG"),
         2 => reply.bulk(args.at(1)),
         _ => reply.error("ERR wrong number of arguments for 'ping' command"),
@@ -275,6 +276,9 @@ fn reset(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     use std::sync::atomic::Ordering::Relaxed;
     let client = &mut *ctx.client;
     ctx.state.monitors.remove(&client.info);
+    client.set_multi(None);
+    client.unwatch(&ctx.state.keyspace);
+    ctx.state.pubsub.leave(client);
     client.select(0);
     client.set_version(Version::V2);
     client.reply_mode = ReplyMode::On;

@@ -16,6 +16,7 @@ pub(super) const COMMANDS: &[Spec] = &[Spec {
     group: "server",
     complexity: "Depends on subcommand.",
     summary: "For tests; see DEBUG HELP.",
+    locks: true,
     run: Run::Server(debug),
     ..Spec::BASE
 }];

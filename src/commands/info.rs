@@ -5,7 +5,7 @@ use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
 use crate::source::{Cause, FeedSnapshot, PoolSnapshot, SourceSnapshot};
-use crate::state::{CommandStats, State, percentile_ns};
+use crate::state::{CommandStats, Kind, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,7 @@ pub(super) const COMMANDS: &[Spec] = &[Spec {
     group: "server",
     syntax: "[section [section ...]]",
     summary: "Returns figures about the server, by section.",
+    locks: true,
     run: Run::Server(info),
     ..Spec::BASE
 }];
@@ -139,12 +140,14 @@ fn server(page: &mut Page<'_>) {
 
 fn clients(page: &mut Page<'_>) {
     let state = page.state;
-    let (mut count, mut input, mut output, mut blocked) = (0, 0, 0, 0);
+    let (mut count, mut input, mut output, mut blocked, mut subscribers, mut watching) = (0, 0, 0, 0, 0, 0);
     state.clients.each(|client| {
         count += 1;
         input = input.max(client.query_bytes.load(Ordering::Relaxed));
         output = output.max(client.output_bytes.load(Ordering::Relaxed));
         blocked += usize::from(client.blocked.load(Ordering::Relaxed));
+        subscribers += usize::from(client.kind() == Kind::Pubsub);
+        watching += usize::from(client.watched.load(Ordering::Relaxed) > 0);
     });
     page.add("connected_clients", count);
     page.add("cluster_connections", 0);
@@ -152,8 +155,14 @@ fn clients(page: &mut Page<'_>) {
     page.add("client_recent_max_input_buffer", input);
     page.add("client_recent_max_output_buffer", output);
     page.add("blocked_clients", blocked);
-    page.zeros(&["tracking_clients", "pubsub_clients", "watching_clients", "clients_in_timeout_table"]);
-    page.zeros(&["total_watched_keys", "total_blocking_keys", "total_blocking_keys_on_nokey"]);
+    let (watched, waited) = state.keyspace.interest_counts();
+    page.add("tracking_clients", 0);
+    page.add("pubsub_clients", subscribers);
+    page.add("watching_clients", watching);
+    page.add("clients_in_timeout_table", 0);
+    page.add("total_watched_keys", watched);
+    page.add("total_blocking_keys", waited);
+    page.add("total_blocking_keys_on_nokey", 0);
 }
 
 fn memory(page: &mut Page<'_>) {
@@ -262,7 +271,11 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     page.add("keyspace_hits", hits);
     page.add("keyspace_misses", misses);
-    page.zeros(&["pubsub_channels", "pubsub_patterns", "pubsubshard_channels", "latest_fork_usec", "total_forks"]);
+    let [channels, patterns, shard_channels] = state.pubsub.counts();
+    page.add("pubsub_channels", channels);
+    page.add("pubsub_patterns", patterns);
+    page.add("pubsubshard_channels", shard_channels);
+    page.zeros(&["latest_fork_usec", "total_forks"]);
     page.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits"]);
     page.zeros(&["active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
     page.zeros(&["total_active_defrag_time", "current_active_defrag_time"]);

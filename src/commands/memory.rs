@@ -25,7 +25,13 @@ pub(super) const COMMANDS: &[Spec] = &[
         run: Run::Container,
         ..ROW
     },
-    Spec { name: "memory|doctor", summary: "Reports on memory in words.", run: Run::Server(doctor), ..ROW },
+    Spec {
+        name: "memory|doctor",
+        summary: "Reports on memory in words.",
+        locks: true,
+        run: Run::Server(doctor),
+        ..ROW
+    },
     help::row("memory|help", "4.0.0"),
     Spec {
         name: "memory|malloc-stats",
@@ -42,7 +48,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         run: Run::Server(purge),
         ..ROW
     },
-    Spec { name: "memory|stats", summary: "Returns where the memory is.", run: Run::Server(stats), ..ROW },
+    Spec { name: "memory|stats", summary: "Returns where the memory is.", locks: true, run: Run::Server(stats), ..ROW },
     Spec {
         name: "memory|usage",
         arity: -3,

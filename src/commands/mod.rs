@@ -24,6 +24,7 @@ mod list;
 mod memory;
 mod monitor;
 mod options;
+mod pubsub;
 mod redact;
 mod registry;
 mod route;
@@ -33,6 +34,7 @@ mod slowlog;
 mod spec;
 mod string;
 mod syntax;
+mod transaction;
 mod zset;
 mod zset_range;
 
@@ -65,11 +67,13 @@ const FAMILIES: &[&[Spec]] = &[
     list::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
+    pubsub::COMMANDS,
     route::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
+    transaction::COMMANDS,
     zset::COMMANDS,
     zset_range::COMMANDS,
 ];
@@ -109,6 +113,8 @@ pub enum Run {
     Server(fn(&mut Ctx<'_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// On the whole keyspace, shard by shard.
     Walk(fn(&mut Walk<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    /// EXEC, which is dispatch's own.
+    Exec,
     /// It only has subcommands.
     Container,
 }

@@ -16,6 +16,8 @@ pub struct Spec {
     pub keys: Keys,
     /// Whether a missing key is loaded from its source first.
     pub fill: Fill,
+    /// A [`Run::Server`] function that looks at the keyspace by itself: in a transaction, it runs behind the others.
+    pub locks: bool,
     /// COMMAND INFO's tips for proxies and clients.
     pub tips: &'static [&'static str],
     /// COMMAND DOCS: group.
@@ -41,6 +43,7 @@ impl Spec {
         acl: Acl::NONE,
         keys: Keys::None,
         fill: Fill::No,
+        locks: false,
         tips: &[],
         group: "generic",
         since: "1.0.0",

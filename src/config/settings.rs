@@ -90,6 +90,8 @@ pub struct Settings {
     pub requirepass: String,
     /// Path of the Unix socket; empty: none.
     pub unixsocket: String,
+    /// `notify-keyspace-events`: letters.
+    pub notify_keyspace_events: String,
     /// Its file mode; 0: as the umask has it.
     pub unixsocketperm: u32,
     /// Most connections at a time.
@@ -181,6 +183,7 @@ impl Settings {
             protected_mode: yes("protected-mode"),
             requirepass: text("requirepass"),
             unixsocket: text("unixsocket"),
+            notify_keyspace_events: text("notify-keyspace-events"),
             unixsocketperm: u32::from_str_radix(get("unixsocketperm"), 8).unwrap_or(0),
             maxclients: uint("maxclients"),
             timeout: uint("timeout"),

@@ -2,7 +2,11 @@
 //! locked once, in ascending order, its keys are fetched into the cache together, and its commands run one after
 //! the other. So a pipeline waits for memory once, not once per command. It must not know sockets.
 
+use super::admit::{Refusal, arity_fits};
+use super::block::{self, Around, Blocked};
 use super::fill::{Fill, Filled};
+use super::locks::Locks;
+use super::multi;
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
@@ -30,6 +34,8 @@ pub enum After {
     Sleep(usize, Duration, bool),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
+    /// The request at this index waits for one of its keys to change.
+    Block(usize, Blocked),
     /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
     Fill(usize, Fill),
     /// The server is to stop.
@@ -59,6 +65,14 @@ pub struct Dispatch<'a> {
 
 type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
 
+/// What a request waits for.
+enum Wait {
+    /// Keys that are being loaded: it has not run.
+    Fill(Fill),
+    /// A change of one of its keys.
+    Block(Blocked),
+}
+
 /// A command of a group: its request, its row and which of the group's keys are its own.
 struct Planned {
     command: &'static Command,
@@ -67,14 +81,14 @@ struct Planned {
 }
 
 /// The batch being run.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     buf: &'a [u8],
     spans: &'a [Span],
     requests: &'a [Request],
     /// Clock reading at the end of the last command, in ns.
     clock: u64,
     /// The time of the running command, in ms since the epoch.
-    now: i64,
+    pub(super) now: i64,
     /// Commands that take so long or longer, in ns, are looked at by the slow log and the latency monitor.
     slow_ns: u64,
 }
@@ -115,24 +129,17 @@ impl Dispatch<'_> {
         self.client.authenticated
             && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
+            && self.client.multi.is_none()
+            && !self.client.is_subscriber()
             && self.state.monitors.is_empty()
             && self.state.pause.is_off()
             && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
     }
 
-    fn access(&self, batch: &Batch<'_>) -> Access {
-        let now = batch.now;
-        if self.client.info.no_touch.load(Ordering::Relaxed) {
-            return Access::untouched(now);
-        }
-        match self.config.maxmemory_policy {
-            MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
-                // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
-                let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
-                Access::lfu(now, self.config.lfu_log_factor, self.config.lfu_decay_time, random)
-            }
-            _ => Access::lru(now),
-        }
+    pub(super) fn access(&self, batch: &Batch<'_>) -> Access {
+        // The low bits of a nanosecond clock, spread, are random enough for a counter that is one in many.
+        let random = (batch.clock.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        access(self.config, self.client.info.no_touch.load(Ordering::Relaxed), batch.now, random)
     }
 
     /// Runs as many of the requests from `from` on as are data commands whose keys are found without trouble, up
@@ -171,7 +178,8 @@ impl Dispatch<'_> {
         }
         let access = self.access(batch);
         let version = self.client.version;
-        let (mut ran, mut after) = (planned.len(), None);
+        let around = Around { state, config: self.config, now: batch.now };
+        let (mut ran, mut after, mut rest) = (planned.len(), None, Vec::new());
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
@@ -188,12 +196,22 @@ impl Dispatch<'_> {
                 break;
             }
             self.record(batch, plan.command, &args, out, mark);
+            if keyspace::take_stirred() {
+                rest = block::settle(around, &mut shards, &order, self.garbage);
+                if !rest.is_empty() {
+                    ran = index + 1;
+                    break;
+                }
+            }
         }
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
         }
         drop(shards);
         drop(guards);
+        if !rest.is_empty() {
+            block::settle_rest(around, rest, self.garbage);
+        }
         keyspace::free(self.garbage);
         (ran, after)
     }
@@ -209,47 +227,24 @@ impl Dispatch<'_> {
         let mark = out.mark();
         let command = match self.admit(&args, batch.now) {
             Ok(command) => command,
-            Err(Refusal::Error(text, command)) => {
-                Reply::new(out, self.client.version).error_bytes(&text);
-                self.count_error(&text);
-                if let Some(command) = command {
-                    self.stats.commands[command.id].rejected.add(1);
-                }
-                self.mute(out, mark);
-                return None;
-            }
-            Err(Refusal::Http) => {
-                out.clear(usize::MAX);
-                return Some(After::Close);
-            }
-            Err(Refusal::Paused(until)) => return Some(After::Paused(index, until)),
+            Err(refusal) => return self.refuse(refusal, &args, index, out),
         };
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
-        let outcome = match command.spec.run {
-            Run::Server(run) => {
-                let version = self.client.version;
-                let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
-                run(&mut ctx, &args, &mut Reply::new(out, version))
-            }
-            Run::Data(run) => match self.run_locked(batch, (command, run), &args, filled, out) {
-                Ok(outcome) => outcome,
-                Err(fill) => {
-                    out.truncate(mark);
-                    return Some(After::Fill(index, fill));
-                }
-            },
-            Run::Walk(run) => {
-                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
-                run(&mut walk, &args, &mut Reply::new(out, self.client.version))
-            }
-            Run::Container => Outcome::Done,
-        };
-        if let Outcome::Block(block) = &outcome {
-            block.nil.write(&mut Reply::new(out, self.client.version));
+        if self.client.multi.is_some() && !multi::runs_at_once(command.spec) {
+            let fits = self.queue(command, &args, out);
+            self.mute(out, mark);
+            return if fits { None } else { Some(After::Close) };
         }
-        self.record(batch, command, &args, out, mark);
+        let outcome = self.run_one(batch, command, &args, filled, out);
         let answers = self.client.reply_mode == ReplyMode::On;
-        if let Outcome::Sleep(duration) = outcome {
+        if let Err(Wait::Fill(fill)) = outcome {
+            out.truncate(mark);
+            return Some(After::Fill(index, fill));
+        }
+        if outcome.is_ok() {
+            self.record(batch, command, &args, out, mark);
+        }
+        if let Ok(Outcome::Sleep(duration)) = outcome {
             // It will have taken so long by the time the client can look.
             let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
             if ns >= batch.slow_ns {
@@ -261,12 +256,87 @@ impl Dispatch<'_> {
             let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
             commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
         }
-        match outcome {
-            Outcome::Done | Outcome::Block(_) => None,
-            Outcome::Close => Some(After::Close),
-            Outcome::Sleep(duration) => Some(After::Sleep(index, duration, answers)),
-            Outcome::Shutdown => Some(After::Shutdown),
+        if self.client.is_subscriber() {
+            // What a command sends to its own connection comes behind its reply, and before the next one's.
+            self.client.info.take_outbox().iter().for_each(|message| out.raw(message));
         }
+        match outcome {
+            Ok(Outcome::Done | Outcome::Block(_)) | Err(Wait::Fill(_)) => None,
+            Ok(Outcome::Close) => Some(After::Close),
+            // EXEC has answered for it.
+            Ok(Outcome::Sleep(duration)) => {
+                Some(After::Sleep(index, duration, answers && !matches!(command.spec.run, Run::Exec)))
+            }
+            Ok(Outcome::Shutdown) => Some(After::Shutdown),
+            Err(Wait::Block(mut blocked)) => {
+                blocked.answers = answers;
+                Some(After::Block(index, blocked))
+            }
+        }
+    }
+
+    /// Tells why a request does not run.
+    fn refuse(&mut self, refusal: Refusal, args: &Args<'_>, index: usize, out: &mut Output) -> Option<After> {
+        let (text, command) = match refusal {
+            Refusal::Error(text, command) => (text, command),
+            Refusal::Http => {
+                out.clear(usize::MAX);
+                return Some(After::Close);
+            }
+            Refusal::Paused(until) => return Some(After::Paused(index, until)),
+        };
+        let mark = out.mark();
+        match &mut self.client.multi {
+            Some(_) if args.is(0, "exec") => self.abort(&text, out),
+            multi => {
+                multi.iter_mut().for_each(|multi| multi.failed = true);
+                Reply::new(out, self.client.version).error_bytes(&text);
+            }
+        }
+        self.count_error(out.since(mark));
+        if let Some(command) = command {
+            self.stats.commands[command.id].rejected.add(1);
+        }
+        self.mute(out, mark);
+        None
+    }
+
+    /// Runs a request that may run.
+    fn run_one(
+        &mut self,
+        batch: &mut Batch<'_>,
+        command: &'static Command,
+        args: &Args<'_>,
+        filled: Option<Filled>,
+        out: &mut Output,
+    ) -> Result<Outcome, Wait> {
+        let outcome = match command.spec.run {
+            Run::Data(run) => return self.run_locked(batch, (command, run), args, filled, out),
+            Run::Exec => return self.exec(batch, filled, out).map_err(Wait::Fill),
+            Run::Server(run) => {
+                let mark = out.mark();
+                if self.state.sources.has_routes() && fills_before(command, args) {
+                    self.run_locked(batch, (command, |_, _, _| Outcome::Done), args, filled, out)?;
+                    if out.is_error_since(mark) {
+                        return Ok(Outcome::Done);
+                    }
+                }
+                let version = self.client.version;
+                let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
+                run(&mut ctx, args, &mut Reply::new(out, version))
+            }
+            Run::Walk(run) => {
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now);
+                run(&mut walk, args, &mut Reply::new(out, self.client.version))
+            }
+            Run::Container => Outcome::Done,
+        };
+        if keyspace::take_stirred() {
+            let around = Around { state: self.state, config: self.config, now: batch.now };
+            block::settle_rest(around, Vec::new(), self.garbage);
+            keyspace::free(self.garbage);
+        }
+        Ok(outcome)
     }
 
     /// Runs a data command by itself: any number of keys, or all shards.
@@ -277,7 +347,15 @@ impl Dispatch<'_> {
         args: &Args<'_>,
         filled: Option<Filled>,
         out: &mut Output,
-    ) -> Result<Outcome, Fill> {
+    ) -> Result<Outcome, Wait> {
+        let Filled { loaded, round } = filled.unwrap_or_default();
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(line) => {
+                Reply::new(out, self.client.version).error(&line);
+                return Ok(Outcome::Done);
+            }
+        };
         let keyspace = &self.state.keyspace;
         let mut keys = Vec::new();
         let found = command.spec.keys.each(args, |index| {
@@ -289,34 +367,37 @@ impl Dispatch<'_> {
             // The handler sees no keys and says what is wrong with its arguments.
             keys.clear();
         }
-        let all = matches!(command.spec.keys, Keys::All);
-        let mut order: Vec<usize> = keys.iter().map(|key| key.shard).collect();
-        order.sort_unstable();
-        order.dedup();
-        let mut guards: Vec<ShardGuard<'_>> =
-            if all { keyspace.lock_all() } else { order.iter().map(|&shard| keyspace.lock(shard)).collect() };
-        for key in &mut keys {
-            key.shard = order.binary_search(&key.shard).unwrap_or_default();
-        }
-        let mut shards: Vec<&mut Shard> = guards.iter_mut().map(|guard| &mut **guard).collect();
+        let mut locks = match command.spec.keys {
+            Keys::All => Locks::all(keyspace),
+            _ => Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).collect()),
+        };
+        locks.place(&mut keys);
+        let numbers = std::mem::take(&mut locks.numbers);
+        let mut shards = locks.shards();
         let access = self.access(batch);
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
-        let Filled { loaded, round } = filled.unwrap_or_default();
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(line) => {
-                Reply::new(out, self.client.version).error(&line);
-                return Ok(Outcome::Done);
+        let ran = match self.run_filled((command, run), view.with_loaded(&loaded), round, args, out) {
+            Ok(Outcome::Block(block)) => {
+                let ns = clock::monotonic_ns() - batch.clock;
+                Err(Wait::Block(Blocked::begin((self.client, ns), command, args, *block, &keys, &mut shards)))
             }
+            ran => ran.map_err(Wait::Fill),
         };
-        let outcome = self.run_filled((command, run), view.with_loaded(&loaded), round, args, out);
+        let around = Around { state: self.state, config: self.config, now: batch.now };
+        let rest = match keyspace::take_stirred() {
+            true => block::settle(around, &mut shards, &numbers, self.garbage),
+            false => Vec::new(),
+        };
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
         }
         drop(shards);
-        drop(guards);
+        drop(locks);
+        if !rest.is_empty() {
+            block::settle_rest(around, rest, self.garbage);
+        }
         keyspace::free(self.garbage);
-        outcome
+        ran
     }
 
     /// Runs a data command, unless a key must be loaded first; it has waited for loads `round` times.
@@ -351,7 +432,14 @@ impl Dispatch<'_> {
 
     /// Counts a command that ran.
     #[inline]
-    fn record(&mut self, batch: &mut Batch<'_>, command: &Command, args: &Args<'_>, out: &Output, mark: Mark) {
+    pub(super) fn record(
+        &mut self,
+        batch: &mut Batch<'_>,
+        command: &Command,
+        args: &Args<'_>,
+        out: &Output,
+        mark: Mark,
+    ) {
         let end = clock::monotonic_ns();
         let ns = end - batch.clock;
         batch.clock = end;
@@ -422,58 +510,19 @@ impl Dispatch<'_> {
             }
         }
     }
+}
 
-    /// The guards, in Redis's order.
-    fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
-        let Some(command) = commands::find(args) else {
-            // A browser was made to send a request here: an attack by cross-protocol scripting.
-            let http = args.is(0, "post") || args.is(0, "host:");
-            return Err(if http { Refusal::Http } else { Refusal::Error(unknown_command(args), None) });
-        };
-        let spec = command.spec;
-        if !command.subcommands.is_empty() && args.len() > 1 {
-            return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
-        }
-        if !arity_fits(spec.arity, args.len()) {
-            let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
-            return Err(Refusal::error(text, command));
-        }
-        if spec.flags.has(Flags::PROTECTED) && !self.config.enable_debug_command.permits(self.client.info.is_local()) {
-            return Err(Refusal::error(DEBUG_REFUSED.into(), command));
-        }
-        if !self.client.is_authenticated(self.config) && !spec.flags.has(Flags::NO_AUTH) {
-            return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
-        }
-        if self.config.maxmemory > 0 && spec.flags.has(Flags::DENYOOM) && crate::alloc::used() > self.config.maxmemory {
-            let text = "OOM command not allowed when used memory > 'maxmemory'.";
-            return Err(Refusal::error(text.into(), command));
-        }
-        let changes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
-        if (changes || spec.flags.has(Flags::READONLY)) && self.client.info.monitor.load(Ordering::Relaxed) {
-            // For Redis, a monitor is a kind of replica.
-            return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
-        }
-        if let Some(until) = self.state.pause.holds(changes, now) {
-            self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
-            return Err(Refusal::Paused(until));
-        }
-        Ok(command)
+/// How a command notes its accesses.
+#[inline]
+pub(super) fn access(config: &Config, no_touch: bool, now: i64, random: u32) -> Access {
+    if no_touch {
+        return Access::untouched(now);
     }
-}
-
-/// Why a request does not run.
-enum Refusal {
-    /// It is answered with this error; the command counts it, if there is one.
-    Error(Vec<u8>, Option<&'static Command>),
-    /// CLIENT PAUSE, until then (ms since the epoch).
-    Paused(i64),
-    /// It is HTTP: the connection is closed without a word.
-    Http,
-}
-
-impl Refusal {
-    fn error(text: String, command: &'static Command) -> Self {
-        Self::Error(text.into_bytes(), Some(command))
+    match config.maxmemory_policy {
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+            Access::lfu(now, config.lfu_log_factor, config.lfu_decay_time, random)
+        }
+        _ => Access::lru(now),
     }
 }
 
@@ -518,43 +567,4 @@ fn insert_sorted(order: &mut ArrayVec<u16, GROUP_KEYS>, shard: u16) {
     if let Err(at) = order.binary_search(&shard) {
         order.insert(at, shard);
     }
-}
-
-#[inline]
-fn arity_fits(arity: i32, args: usize) -> bool {
-    if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
-}
-
-const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
-     you can run it from a local connection, otherwise you need to set this option in the configuration file, \
-     and then restart the server.";
-
-/// Bytes of a name or of arguments that an error repeats.
-const QUOTED: usize = 128;
-
-fn unknown_command(args: &Args<'_>) -> Vec<u8> {
-    let name = commands::c_text(args.at(0));
-    let mut text = b"ERR unknown command '".to_vec();
-    text.extend(&name[..name.len().min(QUOTED)]);
-    text.extend(b"', with args beginning with: ");
-    let start = text.len();
-    for arg in args.from(1) {
-        if text.len() - start >= QUOTED {
-            break;
-        }
-        let room = QUOTED - (text.len() - start);
-        let arg = commands::c_text(arg);
-        text.push(b'\'');
-        text.extend(&arg[..arg.len().min(room)]);
-        text.extend(b"' ");
-    }
-    text
-}
-
-fn unknown_subcommand(container: &str, name: &[u8]) -> Vec<u8> {
-    let name = commands::c_text(name);
-    let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend(&name[..name.len().min(QUOTED)]);
-    text.extend(format!("'. Try {} HELP.", container.to_uppercase()).bytes());
-    text
 }

@@ -202,6 +202,9 @@ impl Load {
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
         keyspace::free(&mut garbage);
+        if keyspace::take_stirred() {
+            super::block::settle_shard(state, state.keyspace.shard_of(self.hash), now);
+        }
     }
 }
 

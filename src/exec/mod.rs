@@ -1,8 +1,13 @@
 //! Running commands: the ordered guards, the locks of their keys, and what happens around a handler. Knows
 //! commands and the keyspace's locks; no sockets.
 
+mod admit;
+mod block;
 mod dispatch;
 mod fill;
+mod locks;
+mod multi;
 
+pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};
 pub use fill::{Fill, Filled};

@@ -8,6 +8,7 @@
 use super::access::Access;
 use super::change::{Edit, Event, Note};
 use super::entry::{Entry, NewValue, Slot, Value, WrongType};
+use super::interest::Interests;
 use super::lease::Leases;
 use super::table::{Hash, Table};
 use crate::types::{Collection, ObjectRef, Place};
@@ -57,6 +58,7 @@ pub struct Shard {
     hasher: SeedableRandomState,
     pub(super) shard_bits: u32,
     pub(super) leases: Leases,
+    pub(super) interests: Interests,
     /// Classes of events that somebody listens to; see [`Event`].
     listened: u32,
     /// Whether a change of a key may concern anybody: the one look that a write costs where nothing is watched.
@@ -76,6 +78,7 @@ impl Shard {
             hasher,
             shard_bits,
             leases: Leases::default(),
+            interests: Interests::default(),
             listened: 0,
             attentive: false,
             notes: Vec::new(),
@@ -102,15 +105,17 @@ impl Shard {
     fn attend(&mut self, db: usize, hash: Hash, key: &[u8], event: Event) {
         self.leases.void(db, hash, matches!(event, Event::EXPIRE | Event::PERSIST));
         self.note(db, key, event);
+        if !self.interests.is_empty() && self.interests.touch(db, hash, key, next_order()) {
+            stir();
+        }
         self.look_around();
     }
 
     /// Tells those who listen to its class of an event that changes nothing (or whose change was told).
     pub fn note(&mut self, db: usize, key: &[u8], event: Event) {
         if self.listened & event.class != 0 {
-            let order = NOTES.get();
-            NOTES.set(order + 1);
-            self.notes.push(Note { event, db, key: key.into(), order });
+            self.notes.push(Note { event, db, key: key.into(), order: next_order() });
+            stir();
         }
     }
 
@@ -121,7 +126,7 @@ impl Shard {
     }
 
     pub(super) fn look_around(&mut self) {
-        self.attentive = self.listened != 0 || !self.leases.is_empty();
+        self.attentive = self.listened != 0 || !self.leases.is_empty() || !self.interests.is_empty();
     }
 
     /// Finds a key that has not expired at `now`; one that has is removed.
@@ -346,6 +351,7 @@ impl Shard {
 
     /// Empties a database, or all of them; returns what was in there, to be dropped elsewhere.
     pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
+        self.touch_all(|other| db.is_none_or(|db| db == other), |other| [other, other]);
         let shard_bits = self.shard_bits;
         let chosen = match db {
             Some(db) => &mut self.databases[db..=db],
@@ -360,8 +366,18 @@ impl Shard {
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
+        self.touch_all(|db| db == a || db == b, |_| [a, b]);
         self.databases.swap(a, b);
         self.leases.swap(a, b);
+    }
+
+    /// Keys of some databases change. Those that are in one of `found_in`'s databases count as changed to who watches them.
+    fn touch_all(&mut self, of: impl Fn(usize) -> bool, found_in: impl Fn(usize) -> [usize; 2]) {
+        let databases = &self.databases;
+        let has = |db, hash, key: &[u8]| found_in(db).iter().any(|&db| databases[db].find(hash, key).is_some());
+        if !self.interests.is_empty() && self.interests.touch_all(of, has, next_order) {
+            stir();
+        }
     }
 
     /// Removes expired keys of one segment, at most `limit`; see [`Table::expire_segment`].
@@ -385,8 +401,26 @@ impl Shard {
 }
 
 thread_local! {
-    /// The number of the next note.
-    static NOTES: Cell<u64> = const { Cell::new(0) };
+    /// The number of the next note, or key that is ready.
+    static ORDER: Cell<u64> = const { Cell::new(0) };
+    /// There are notes, or ready keys, in some shard that this thread has changed.
+    static STIRRED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn next_order() -> u64 {
+    ORDER.replace(ORDER.get() + 1)
+}
+
+#[inline]
+pub(super) fn stir() {
+    STIRRED.set(true);
+}
+
+/// True if this thread has left notes or ready keys in a shard since the last call: the one look that a command costs
+/// where nobody listens.
+#[inline]
+pub fn take_stirred() -> bool {
+    STIRRED.get() && STIRRED.replace(false)
 }
 
 /// The hash of a key under this process's seed.

@@ -4,11 +4,13 @@
 use super::access::Access;
 use super::change::Event;
 use super::entry::{Entry, NewValue};
+use super::interest::Watch;
 use super::shard::{Counts, Shard, hash_key};
 use super::table::Hash;
 use crate::types::CURSOR_BITS;
 use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// A locked shard.
 pub type ShardGuard<'a> = MutexGuard<'a, Shard>;
@@ -92,6 +94,11 @@ impl Keyspace {
         self.shards[shard].0.lock()
     }
 
+    /// Locks one shard, unless somebody else has it.
+    pub fn try_lock(&self, shard: usize) -> Option<ShardGuard<'_>> {
+        self.shards[shard].0.try_lock()
+    }
+
     /// Locks all shards.
     pub fn lock_all(&self) -> Vec<ShardGuard<'_>> {
         (0..self.shards.len()).map(|shard| self.lock(shard)).collect()
@@ -101,6 +108,24 @@ impl Keyspace {
     pub fn lease_counts(&self, now: i64) -> (usize, usize) {
         let counts = (0..self.shards.len()).map(|shard| self.lock(shard).lease_counts(now));
         counts.fold((0, 0), |sum, (held, absent)| (sum.0 + held, sum.1 + absent))
+    }
+
+    /// Marks `watch` when the key changes from now on. One whose time has come at `now` (ms) is removed before.
+    pub fn watch(&self, db: usize, hash: Hash, key: &[u8], watch: &Arc<Watch>, now: i64) {
+        let mut shard = self.lock(self.shard_of(hash));
+        shard.find(db, hash, key, now);
+        shard.watch(db, hash, key, watch);
+    }
+
+    /// Listens to these classes of events from now on; see [`Event`].
+    pub fn listen(&self, classes: u32) {
+        (0..self.shards.len()).for_each(|shard| self.lock(shard).listen(classes));
+    }
+
+    /// Keys that are watched, and keys that are waited for.
+    pub fn interest_counts(&self) -> (usize, usize) {
+        let counts = (0..self.shards.len()).map(|shard| self.lock(shard).interest_counts());
+        counts.fold((0, 0), |sum, (watched, waited)| (sum.0 + watched, sum.1 + waited))
     }
 
     /// Sums over every database.

@@ -2,6 +2,7 @@
 //! worth of work. It must not know timers or commands; who calls it decides how often.
 
 use super::lazyfree::free;
+use super::shard::stir;
 use super::stripes::Keyspace;
 
 /// Where the sweep of some shards stands.
@@ -36,6 +37,11 @@ impl Sweep {
         Self { first_shard, step, shard: first_shard, db: 0, segment: 0 }
     }
 
+    /// The shard that the next slice looks at.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
     /// Does one slice of work at time `now` (ms).
     pub fn slice(&mut self, keyspace: &Keyspace, now: i64) -> Swept {
         if self.shard >= keyspace.shards() {
@@ -66,6 +72,10 @@ impl Sweep {
                 self.segment += 1;
             }
             break;
+        }
+        if !shard.notes.is_empty() || shard.has_ready() {
+            // Also what was left by others, who attend to no shard.
+            stir();
         }
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);

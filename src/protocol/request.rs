@@ -22,6 +22,14 @@ impl Span {
         Self { start: self.start - from as u32, len: self.len }
     }
 
+    /// Appends arguments to `buf`, which stays below 4 GiB, and where they lie in it to `spans`.
+    pub fn pack<'a>(words: impl Iterator<Item = &'a [u8]>, buf: &mut Vec<u8>, spans: &mut Vec<Self>) {
+        for word in words {
+            spans.push(Self { start: buf.len() as u32, len: word.len() as u32 });
+            buf.extend_from_slice(word);
+        }
+    }
+
     /// The bytes of the argument in `buf`, whose first byte is the first byte of the parse.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
-use crate::exec::{After, Dispatch, Filled, Request};
+use crate::exec::{After, Blocked, Dispatch, Filled, Request};
 use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
@@ -154,7 +154,7 @@ pub(super) struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.state.disconnect(&self.client.info);
+        self.state.leave(&mut self.client);
     }
 }
 
@@ -201,6 +201,7 @@ impl Session {
                 Event::After(After::Fill(_, fill)) => {
                     self.filled = self.wait_or_killed(fill.wait()).await;
                 }
+                Event::After(After::Block(_, blocked)) => self.wait_for_keys(blocked).await,
                 Event::After(After::Paused(_, until)) => self.wait_for_pause(until).await,
             }
         }
@@ -223,6 +224,52 @@ impl Session {
         self.wait_or_killed(changed).await;
     }
 
+    /// Waits in a blocking command, and sends its reply.
+    async fn wait_for_keys(&mut self, blocked: Blocked) {
+        {
+            let mut wait = std::pin::pin!(blocked.wait());
+            poll_fn(|cx| {
+                self.register(cx);
+                if self.send_output(cx).is_err() || self.read_ahead(cx).is_err() {
+                    self.client.info.killed.store(true, Ordering::Release);
+                }
+                let is_over = self.client.info.killed.load(Ordering::Acquire);
+                // A server that stops waits for nothing.
+                let is_over = is_over || self.state.stopping.load(Ordering::Relaxed);
+                if is_over { Poll::Ready(()) } else { wait.as_mut().poll(cx) }
+            })
+            .await;
+        }
+        let config = self.state.config.load();
+        if let Some(mut reply) = blocked.finish(&self.state, &self.client, &self.stats, &config) {
+            reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+        }
+    }
+
+    /// Reads what the peer sends although it has no reply yet, to run it later; an error when it is gone. It may send
+    /// as much as `client-query-buffer-limit` allows.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        loop {
+            let read = SHARED.with_borrow_mut(|shared| {
+                shared.input.resize(READ_BYTES, 0);
+                let read = self.stream.poll_read(cx, &mut shared.input);
+                if let Poll::Ready(Ok(len)) = read {
+                    self.input.extend_from_slice(&shared.input[..len]);
+                }
+                read
+            });
+            match read {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(len)) => self.count_read(len),
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+            self.unread = true;
+            self.note_input();
+            self.check_query_limit(self.state.config.load().client_query_buffer_limit)?;
+        }
+    }
+
     /// Waits for something while replies are sent; None if the connection ends meanwhile.
     async fn wait_or_killed<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
         let info = Arc::clone(&self.client.info);
@@ -243,7 +290,7 @@ impl Session {
     /// Sees that the last reply arrives. A socket that is closed with unread bytes resets the connection, and the
     /// peer may lose what it has not read; so they are read, for a while.
     async fn linger(mut self) {
-        self.state.disconnect(&self.client.info);
+        self.state.leave(&mut self.client);
         let drained = poll_fn(|cx| {
             if self.stream.poll_shutdown(cx).is_pending() {
                 return Poll::Pending;
@@ -383,12 +430,17 @@ impl Session {
             self.input = input;
         }
         self.note_input();
-        if (self.input.len() - self.done) as u64 > config.client_query_buffer_limit {
-            self.state.clients.query_limit_hits.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(client = self.client.info.id, "closed: more unread requests than client-query-buffer-limit");
-            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        Poll::Ready(self.check_query_limit(config.client_query_buffer_limit).map(|()| after))
+    }
+
+    /// `client-query-buffer-limit`.
+    fn check_query_limit(&self, limit: u64) -> io::Result<()> {
+        if (self.input.len() - self.done) as u64 <= limit {
+            return Ok(());
         }
-        Poll::Ready(Ok(after))
+        self.state.clients.query_limit_hits.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(client = self.client.info.id, "closed: more unread requests than client-query-buffer-limit");
+        Err(io::ErrorKind::OutOfMemory.into())
     }
 
     fn note_input(&self) {
@@ -431,7 +483,7 @@ impl Session {
             let after = dispatch.run(buf, &parsed.spans, &parsed.requests, &mut shared.output);
             let next = match &after {
                 After::Done => parsed.requests.len(),
-                After::Sleep(index, ..) => index + 1,
+                After::Sleep(index, ..) | After::Block(index, _) => index + 1,
                 After::Paused(index, _) | After::Fill(index, _) => *index,
                 After::Close | After::Shutdown => return self.end(cx, buf.len(), after, shared, config),
             };

@@ -4,7 +4,8 @@
 use super::session::Session;
 use super::stream::Accepted;
 use crate::clock;
-use crate::keyspace::{Sweep, Swept};
+use crate::exec;
+use crate::keyspace::{self, Sweep, Swept};
 use crate::state::{Client, State};
 use std::io;
 use std::sync::Arc;
@@ -139,10 +140,14 @@ async fn sweep(state: Arc<State>, index: usize) {
                 removed = false;
                 break;
             }
-            match sweep.slice(&state.keyspace, clock::now_ms()) {
+            let (shard, now) = (sweep.shard(), clock::now_ms());
+            match sweep.slice(&state.keyspace, now) {
                 Swept::More => removed = true,
                 Swept::Idle => {}
                 Swept::RoundDone => round_done = true,
+            }
+            if keyspace::take_stirred() {
+                exec::settle_shard(&state, shard, now);
             }
         }
         let took = clock::monotonic_ns() - start;

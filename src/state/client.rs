@@ -1,8 +1,11 @@
 //! Connections as commands see them: what the connection itself keeps ([`Client`]), what others may look at and do
 //! to it ([`ClientInfo`]), and the list of all ([`Clients`]). No sockets.
 
+use super::pubsub::{Subject, Subscriptions};
 use super::stats::Cell64;
+use super::transaction::{Multi, Watching};
 use crate::config::{Config, OutputLimit};
+use crate::keyspace::{Ending, Keyspace, Waiter};
 use crate::protocol::Version;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -101,6 +104,14 @@ pub struct ClientInfo {
     pub monitor: AtomicBool,
     /// It waits (for a load, a blocking command).
     pub blocked: AtomicBool,
+    /// Commands since MULTI; negative without.
+    pub multi: AtomicI64,
+    /// Bytes that they take.
+    pub multi_bytes: AtomicUsize,
+    /// Keys it watches.
+    pub watched: AtomicU32,
+    /// What it is subscribed to, by [`Subject`].
+    pub subscribed: [AtomicU32; 3],
     /// It is closed as soon as its replies are sent.
     pub closing: AtomicBool,
     /// CLIENT NO-EVICT.
@@ -116,6 +127,8 @@ pub struct ClientInfo {
     has_outbox: AtomicBool,
     outbox: Mutex<Vec<Bytes>>,
     outbox_bytes: AtomicUsize,
+    /// The blocking command it waits in.
+    waiting: Mutex<Option<Arc<Waiter>>>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -123,7 +136,20 @@ impl ClientInfo {
     /// Closes the connection as soon as it is not running a command.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
+        self.end_wait(Ending::Gone);
         self.wake();
+    }
+
+    /// A blocking command waits, or none any more.
+    pub fn set_waiting(&self, waiter: Option<Arc<Waiter>>) {
+        self.blocked.store(waiter.is_some(), Ordering::Relaxed);
+        *self.waiting.lock() = waiter;
+    }
+
+    /// Ends the wait of its blocking command; false if there is none.
+    pub fn end_wait(&self, how: Ending) -> bool {
+        let waiter = self.waiting.lock().clone();
+        waiter.is_some_and(|waiter| waiter.end(how))
     }
 
     /// Runs the connection's task.
@@ -178,7 +204,8 @@ impl ClientInfo {
 
     /// Its kind.
     pub fn kind(&self) -> Kind {
-        Kind::Normal
+        let is_normal = self.subscribed.iter().all(|count| count.load(Ordering::Relaxed) == 0);
+        if is_normal { Kind::Normal } else { Kind::Pubsub }
     }
 
     /// The class whose `client-output-buffer-limit` holds for it. A monitor is sent what it did not ask for one by
@@ -217,6 +244,12 @@ pub struct Client {
     pub authenticated: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// The commands since MULTI.
+    pub multi: Option<Box<Multi>>,
+    /// What WATCH named.
+    pub watching: Option<Box<Watching>>,
+    /// What it is subscribed to.
+    pub subscriptions: Subscriptions,
     db: usize,
 }
 
@@ -231,6 +264,50 @@ impl Client {
     #[inline]
     pub fn is_authenticated(&self, config: &Config) -> bool {
         self.authenticated || config.requirepass.is_empty()
+    }
+
+    /// True if it is subscribed to something.
+    #[inline]
+    pub fn is_subscriber(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
+    /// Begins or ends a transaction.
+    pub fn set_multi(&mut self, multi: Option<Box<Multi>>) {
+        self.multi = multi;
+        self.note_multi();
+    }
+
+    /// Lets others see how large the transaction is.
+    pub fn note_multi(&self) {
+        let (commands, bytes) = match &self.multi {
+            Some(multi) => (multi.requests.len() as i64, multi.memory()),
+            None => (-1, 0),
+        };
+        self.info.multi.store(commands, Ordering::Relaxed);
+        self.info.multi_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Watches nothing any more.
+    pub fn unwatch(&mut self, keyspace: &Keyspace) {
+        if let Some(watching) = self.watching.take() {
+            watching.end(keyspace);
+            self.note_watched();
+        }
+    }
+
+    /// Lets others see how many keys are watched.
+    pub fn note_watched(&self) {
+        let count = self.watching.as_ref().map_or(0, |watching| watching.keys.len());
+        self.info.watched.store(count as u32, Ordering::Relaxed);
+    }
+
+    /// Lets others see how many subscriptions there are.
+    pub(super) fn note_subscriptions(&self) {
+        for subject in [Subject::Channel, Subject::Pattern, Subject::Shard] {
+            let count = self.subscriptions.of(subject).len() as u32;
+            self.info.subscribed[subject as usize].store(count, Ordering::Relaxed);
+        }
     }
 
     /// Changes the database.
@@ -285,6 +362,10 @@ impl Clients {
             commands: Cell64::default(),
             monitor: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            multi: AtomicI64::new(-1),
+            multi_bytes: AtomicUsize::new(0),
+            watched: AtomicU32::new(0),
+            subscribed: Default::default(),
             closing: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
@@ -294,10 +375,20 @@ impl Clients {
             has_outbox: AtomicBool::new(false),
             outbox: Mutex::default(),
             outbox_bytes: AtomicUsize::new(0),
+            waiting: Mutex::new(None),
             waker: Mutex::new(None),
         });
         self.list.lock().insert(id, Arc::clone(&info));
-        Client { info, version: Version::V2, authenticated, reply_mode: ReplyMode::On, db: 0 }
+        Client {
+            info,
+            version: Version::V2,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            multi: None,
+            watching: None,
+            subscriptions: Subscriptions::default(),
+            db: 0,
+        }
     }
 
     /// Forgets a connection.

@@ -9,11 +9,13 @@ mod memory;
 mod monitor;
 mod moves;
 mod pause;
+mod pubsub;
 mod rates;
 mod routes;
 mod slowlog;
 mod sources;
 mod stats;
+mod transaction;
 
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
 pub use errors::ErrorKinds;
@@ -22,10 +24,12 @@ pub use memory::MemoryReport;
 pub use monitor::Monitors;
 pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
+pub use pubsub::{PubSub, Subject, Subscriptions};
 pub use rates::Rates;
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
+pub use transaction::{Multi, Watched, Watching};
 
 use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
@@ -108,6 +112,8 @@ pub struct State {
     stopped: Notify,
     /// Connections in MONITOR mode.
     pub monitors: Monitors,
+    /// Channels.
+    pub pubsub: PubSub,
     /// What the server listens on, as INFO's `listener0` and so on tell it.
     pub listeners: Mutex<Vec<String>>,
     /// Asks for other sockets.
@@ -145,7 +151,7 @@ impl State {
         let mut hash_seed = [0u8; 8];
         fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
-        Self {
+        let state = Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
             sources: sources.into(),
@@ -165,11 +171,14 @@ impl State {
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),
+            pubsub: PubSub::default(),
             listeners: Mutex::default(),
             moves: Moves::default(),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
-        }
+        };
+        state.listen(&state.config.load());
+        state
     }
 
     /// A counter summed over the workers.
@@ -181,6 +190,14 @@ impl State {
     pub fn disconnect(&self, client: &ClientInfo) {
         self.monitors.remove(client);
         self.clients.disconnect(client.id);
+    }
+
+    /// Forgets what a connection that ends has asked for.
+    pub fn leave(&self, client: &mut Client) {
+        client.set_multi(None);
+        client.unwatch(&self.keyspace);
+        self.pubsub.leave(client);
+        self.disconnect(&client.info);
     }
 
     /// Ends CLIENT PAUSE; the connections that wait go on.

@@ -1,0 +1,335 @@
+//! Transactions: keeping the commands between MULTI and EXEC, and running them as one. Knows locks and the command
+//! table; no sockets.
+//!
+//! EXEC locks the shards of all its commands' keys and of the watched keys (all shards, if a command is about the whole
+//! keyspace), looks whether a watched key has changed, and runs the commands under these locks: so nobody sees a part
+//! of it. A command that looks at shards by itself ([`Spec::locks`]) cannot run among them. Such commands tell about the
+//! server (INFO, DEBUG …); they run when the locks are given back, and their replies are put where they belong.
+
+use super::block::{self, Around};
+use super::dispatch::{Batch, Dispatch};
+use super::fill::{Fill, Filled};
+use super::locks::Locks;
+use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run, Spec};
+use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
+use crate::protocol::{Output, Reply};
+use crate::state::{Kind, Multi, Watched, Watching};
+use std::ops::Range;
+use std::time::Duration;
+
+/// A queued command.
+struct Queued<'a> {
+    command: &'static Command,
+    args: Args<'a>,
+    /// Which of the transaction's keys are its own.
+    keys: Range<usize>,
+}
+
+/// The replies of a transaction, in pieces: what came before, and the command whose reply is still to come.
+type Pieces = Vec<(Output, usize)>;
+
+/// What a transaction leaves to be done.
+struct Ran {
+    pieces: Pieces,
+    last: Output,
+    rest: Vec<Ready>,
+    outcome: Outcome,
+}
+
+/// True for what runs at once although MULTI was called.
+pub(super) fn runs_at_once(spec: &Spec) -> bool {
+    matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+impl Dispatch<'_> {
+    /// Keeps a command for EXEC. False if there is no room for it: the connection is to be closed.
+    pub(super) fn queue(&mut self, command: &Command, args: &Args<'_>, out: &mut Output) -> bool {
+        let limit = self.config.client_query_buffer_limit.min(u32::MAX.into()) as usize;
+        let Some(multi) = &mut self.client.multi else { return true };
+        let bytes: usize = args.from(0).map(<[u8]>::len).sum();
+        if multi.memory() + bytes > limit {
+            tracing::warn!(
+                client = self.client.info.id,
+                "closed: a transaction of more than client-query-buffer-limit"
+            );
+            return false;
+        }
+        let flags = command.spec.flags;
+        multi.writes |= flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+        multi.takes_memory |= flags.has(Flags::DENYOOM);
+        multi.push(args.from(0));
+        self.client.note_multi();
+        Reply::new(out, self.client.version).simple("QUEUED");
+        true
+    }
+
+    /// EXEC was refused: the transaction is over.
+    pub(super) fn abort(&mut self, why: &[u8], out: &mut Output) {
+        let text = [b"EXECABORT Transaction discarded because of: ", why].concat();
+        self.discard();
+        Reply::new(out, self.client.version).error_bytes(&text);
+    }
+
+    fn discard(&mut self) {
+        self.client.set_multi(None);
+        self.client.unwatch(&self.state.keyspace);
+    }
+
+    /// EXEC.
+    pub(super) fn exec(
+        &mut self,
+        batch: &mut Batch<'_>,
+        filled: Option<Filled>,
+        out: &mut Output,
+    ) -> Result<Outcome, Fill> {
+        let version = self.client.version;
+        let Some(mut multi) = self.client.multi.take() else {
+            Reply::new(out, version).error("ERR EXEC without MULTI");
+            return Ok(Outcome::Done);
+        };
+        if multi.failed {
+            self.discard();
+            Reply::new(out, version).error("EXECABORT Transaction discarded because of previous errors.");
+            return Ok(Outcome::Done);
+        }
+        let filled = filled.unwrap_or_default();
+        if let Err(line) = &filled.loaded {
+            self.discard();
+            Reply::new(out, version).error(line);
+            return Ok(Outcome::Done);
+        }
+        self.exec_locked(batch, &multi, filled, out).map_err(|(fill, db)| {
+            // It comes again.
+            multi.filled_db = db;
+            self.client.multi = Some(multi);
+            fill
+        })
+    }
+
+    fn exec_locked(
+        &mut self,
+        batch: &mut Batch<'_>,
+        multi: &Multi,
+        filled: Filled,
+        out: &mut Output,
+    ) -> Result<Outcome, (Fill, usize)> {
+        let keyspace = &self.state.keyspace;
+        let (queued, mut keys) = plan(multi, |key| (keyspace.hash(key), keyspace.shard_of(keyspace.hash(key))));
+        let watching = self.client.watching.take();
+        let is_all = |queued: &Queued<'_>| {
+            matches!(queued.command.spec.run, Run::Walk(_)) || matches!(queued.command.spec.keys, Keys::All)
+        };
+        let mut locks = if queued.iter().any(is_all) {
+            Locks::all(keyspace)
+        } else {
+            let watched = watching.iter().flat_map(|watching| &watching.keys).map(|watched| watched.hash);
+            let watched = watched.map(|hash| keyspace.shard_of(hash) as u16);
+            Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).chain(watched).collect())
+        };
+        locks.place(&mut keys);
+        let numbers = locks.numbers.clone();
+        let place = |shard: usize| numbers.binary_search(&(shard as u16)).unwrap_or_default();
+        let mut shards = locks.shards();
+        let is_touched = watching.as_deref().is_some_and(|watching| {
+            is_touched(watching, batch.now, &mut shards, |hash| place(keyspace.shard_of(hash)))
+        });
+        if !is_touched
+            && let Some(fill) = self.fill_queued(batch, &queued, &keys, &mut shards, (filled, multi.filled_db))
+        {
+            self.client.watching = watching;
+            return Err(fill);
+        }
+        if let Some(watching) = watching {
+            for Watched { db, hash, key } in &watching.keys {
+                shards[place(keyspace.shard_of(*hash))].unwatch(*db, *hash, key, &watching.watch);
+            }
+        }
+        self.client.set_multi(None);
+        self.client.note_watched();
+        let ran = if is_touched {
+            Reply::new(out, self.client.version).null_array();
+            None
+        } else {
+            Reply::new(out, self.client.version).array(queued.len());
+            Some(self.run_queued(batch, &queued, &keys, &mut shards, &numbers))
+        };
+        shards.iter_mut().for_each(|shard| self.garbage.append(&mut shard.garbage));
+        drop(shards);
+        drop(locks);
+        let outcome = ran.map_or(Outcome::Done, |ran| self.finish_exec(batch, &queued, ran, out));
+        keyspace::free(self.garbage);
+        Ok(outcome)
+    }
+
+    /// What has to be loaded before the transaction runs: keys that its commands read, in the first database of which
+    /// some are missing.
+    fn fill_queued(
+        &mut self,
+        batch: &Batch<'_>,
+        queued: &[Queued<'_>],
+        keys: &[Key<'_>],
+        shards: &mut [&mut Shard],
+        (filled, filled_db): (Filled, usize),
+    ) -> Option<(Fill, usize)> {
+        if !self.state.sources.has_routes() {
+            return None;
+        }
+        let mut db = self.client.db();
+        let mut wanted: Vec<(usize, Vec<Key<'_>>)> = Vec::new();
+        for Queued { command, args, keys: own } in queued {
+            if command.spec.name == "select" {
+                db = args.integer(1).and_then(|db| usize::try_from(db).ok()).unwrap_or(db);
+            }
+            if command.spec.fill.with(args) != commands::Fill::No && db < self.state.keyspace.databases() {
+                let at = wanted.iter().position(|(other, _)| *other == db).unwrap_or_else(|| {
+                    wanted.push((db, Vec::new()));
+                    wanted.len() - 1
+                });
+                wanted[at].1.extend_from_slice(&keys[own.clone()]);
+            }
+        }
+        let loaded = filled.loaded.unwrap_or_default();
+        let access = self.access(batch);
+        for (db, keys) in wanted {
+            let mut view = View::new(shards, &keys, db, batch.now, access);
+            // After a load of another database's keys it says nothing of these.
+            if filled_db == db && loaded.len() == keys.len() {
+                view = view.with_loaded(&loaded);
+            }
+            if (0..view.len()).any(|key| !view.was_absent(key))
+                && let Some(fill) = Fill::begin(self.state, &mut view, filled.round)
+            {
+                return Some((fill, db));
+            }
+        }
+        None
+    }
+
+    /// Runs the commands, with the shards of all their keys locked.
+    fn run_queued(
+        &mut self,
+        batch: &mut Batch<'_>,
+        queued: &[Queued<'_>],
+        keys: &[Key<'_>],
+        shards: &mut [&mut Shard],
+        numbers: &[u16],
+    ) -> Ran {
+        let around = Around { state: self.state, config: self.config, now: batch.now };
+        let mut ran = Ran { pieces: Vec::new(), last: Output::new(), rest: Vec::new(), outcome: Outcome::Done };
+        let mut ready = Vec::new();
+        for (index, queued) in queued.iter().enumerate() {
+            let Queued { command, args, keys: own } = queued;
+            if matches!(command.spec.run, Run::Server(_)) && command.spec.locks {
+                ran.pieces.push((std::mem::take(&mut ran.last), index));
+                continue;
+            }
+            let (out, version) = (&mut ran.last, self.client.version);
+            let mark = out.mark();
+            let access = self.access(batch);
+            let outcome = match command.spec.run {
+                Run::Data(run) => {
+                    let mut view = View::new(shards, &keys[own.clone()], self.client.db(), batch.now, access)
+                        .with_limits(&self.config.limits);
+                    run(&mut view, args, &mut Reply::new(out, version))
+                }
+                Run::Walk(run) => {
+                    let mut walk = Walk::held(&self.state.keyspace, shards, self.client.db(), batch.now);
+                    run(&mut walk, args, &mut Reply::new(out, version))
+                }
+                Run::Server(run) => {
+                    let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
+                    run(&mut ctx, args, &mut Reply::new(out, version))
+                }
+                Run::Exec | Run::Container => Outcome::Done,
+            };
+            ran.outcome =
+                self.after_queued(queued, std::mem::replace(&mut ran.outcome, Outcome::Done), outcome, &mut ran.last);
+            self.record(batch, command, args, &ran.last, mark);
+            if keyspace::take_stirred() {
+                ready.extend(block::tell(around, shards));
+            }
+        }
+        ran.rest = block::serve(around, shards, numbers, ready, self.garbage);
+        ran
+    }
+
+    /// Writes what a command left to be written, and shows it to the monitors. Returns the transaction's outcome.
+    fn after_queued(&mut self, queued: &Queued<'_>, before: Outcome, outcome: Outcome, out: &mut Output) -> Outcome {
+        let mut reply = Reply::new(out, self.client.version);
+        match &outcome {
+            // Nothing waits in a transaction.
+            Outcome::Block(block) => block.nil.write(&mut reply),
+            Outcome::Sleep(_) => reply.ok(),
+            _ => {}
+        }
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_monitors(self.state, self.client, queued.command.spec, &queued.args, limit);
+        }
+        let slept = |outcome: &Outcome| if let Outcome::Sleep(time) = outcome { *time } else { Duration::ZERO };
+        match (before, outcome) {
+            (Outcome::Shutdown, _) | (_, Outcome::Shutdown) => Outcome::Shutdown,
+            (Outcome::Close, _) | (_, Outcome::Close) => Outcome::Close,
+            (before, outcome) => match slept(&before) + slept(&outcome) {
+                Duration::ZERO => Outcome::Done,
+                time => Outcome::Sleep(time),
+            },
+        }
+    }
+
+    /// Does what could not be done with the shards locked, and puts the replies together.
+    fn finish_exec(&mut self, batch: &mut Batch<'_>, queued: &[Queued<'_>], ran: Ran, out: &mut Output) -> Outcome {
+        if !ran.rest.is_empty() {
+            let around = Around { state: self.state, config: self.config, now: batch.now };
+            block::settle_rest(around, ran.rest, self.garbage);
+        }
+        let mut all = ran.outcome;
+        for (piece, index) in ran.pieces {
+            out.append(piece);
+            let Queued { command, args, .. } = &queued[index];
+            let Run::Server(run) = command.spec.run else { continue };
+            let (mark, version) = (out.mark(), self.client.version);
+            let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
+            let outcome = run(&mut ctx, args, &mut Reply::new(out, version));
+            all = self.after_queued(&queued[index], all, outcome, out);
+            self.record(batch, command, args, out, mark);
+        }
+        out.append(ran.last);
+        all
+    }
+}
+
+/// The commands of a transaction, and all their keys.
+fn plan<'m>(multi: &'m Multi, place: impl Fn(&[u8]) -> (keyspace::Hash, usize)) -> (Vec<Queued<'m>>, Vec<Key<'m>>) {
+    let mut keys = Vec::new();
+    let queue = |request: &Range<usize>| {
+        let args = Args::new(&multi.buf, &multi.spans[request.clone()]);
+        // It was found when it was queued.
+        let command = commands::find(&args)?;
+        let first = keys.len();
+        let found = command.spec.keys.each(&args, |index| {
+            let bytes = args.at(index);
+            let (hash, shard) = place(bytes);
+            keys.push(Key { bytes, hash, shard });
+        });
+        if !found {
+            keys.truncate(first);
+        }
+        Some(Queued { command, args, keys: first..keys.len() })
+    };
+    let queued = multi.requests.iter().filter_map(queue).collect();
+    (queued, keys)
+}
+
+/// True if a watched key has changed, or its time has come.
+fn is_touched(
+    watching: &Watching,
+    now: i64,
+    shards: &mut [&mut Shard],
+    place: impl Fn(keyspace::Hash) -> usize,
+) -> bool {
+    for watched in &watching.keys {
+        shards[place(watched.hash)].find(watched.db, watched.hash, &watched.key, now);
+    }
+    watching.watch.is_touched()
+}
