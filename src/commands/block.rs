@@ -3,7 +3,7 @@
 //! A blocking command first tries. If there is nothing for it, it writes nothing and returns [`Outcome::Block`]. When
 //! one of its keys has changed, its function is run again on all its keys, as if it had only come now; it either
 //! answers, or returns [`Outcome::Block`] again and goes on waiting, with its first timeout. In MULTI and in scripts
-//! nothing waits: the reply is the one for a timeout.
+//! nothing waits: the reply is [`Block::nil`].
 
 use super::{Args, Outcome};
 use crate::protocol::Reply;
@@ -19,7 +19,7 @@ pub struct Block {
     pub of_type: &'static str,
     /// The function is also run again when a key is gone, or has got another type (XREADGROUP).
     pub or_gone: bool,
-    /// The reply when the time is over.
+    /// The reply in a transaction. When the time of a wait is over, it is always no array.
     pub nil: Nil,
     /// How many of the command's keys are waited for, from the first on; None: all.
     pub keys: Option<usize>,
@@ -47,7 +47,7 @@ impl Nil {
 }
 
 impl Block {
-    /// A wait for any of the command's keys to hold a value of a type; its timeout is answered with no array.
+    /// A wait for any of the command's keys to hold a value of a type; in a transaction it is answered with no array.
     pub fn new(of_type: &'static str, timeout: Option<Duration>) -> Self {
         Self { timeout, of_type, or_gone: false, nil: Nil::Array, keys: None, args: None }
     }

@@ -303,7 +303,7 @@ fn flags_of(client: &ClientInfo) -> String {
         (client.monitor.load(Relaxed), 'O'),
         (pubsub, 'P'),
         (client.multi.load(Relaxed) >= 0, 'x'),
-        (client.blocked.load(Relaxed), 'b'),
+        (client.is_blocked(), 'b'),
         (client.closing.load(Relaxed), 'c'),
         (client.killed.load(Relaxed), 'A'),
         (client.origin.is_unix, 'U'),

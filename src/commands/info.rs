@@ -145,7 +145,7 @@ fn clients(page: &mut Page<'_>) {
         count += 1;
         input = input.max(client.query_bytes.load(Ordering::Relaxed));
         output = output.max(client.output_bytes.load(Ordering::Relaxed));
-        blocked += usize::from(client.blocked.load(Ordering::Relaxed));
+        blocked += usize::from(client.is_blocked());
         subscribers += usize::from(client.kind() == Kind::Pubsub);
         watching += usize::from(client.watched.load(Ordering::Relaxed) > 0);
     });

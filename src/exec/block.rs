@@ -7,7 +7,7 @@
 //! keys (BLMOVE), whose waiters are served next.
 
 use super::locks::Locks;
-use crate::commands::{self, Args, Block, Command, Nil, Outcome, Run};
+use crate::commands::{self, Args, Block, Command, Outcome, Run};
 use crate::config::Config;
 use crate::keyspace::{self, Ending, Key, Keyspace, Note, Ready, Served, Shard, ShardGuard, Slot, View, Waiter};
 use crate::protocol::{Output, Reply, Span};
@@ -22,7 +22,6 @@ use std::time::Duration;
 pub struct Blocked {
     waiter: Arc<Waiter>,
     timeout: Option<Duration>,
-    nil: Nil,
     /// How many of its keys it waits for.
     keys: usize,
     /// Index of its row among all.
@@ -57,7 +56,7 @@ impl Blocked {
             shards[key.shard].wait(client.db(), key.hash, key.bytes, &waiter);
         }
         client.info.set_waiting(Some(Arc::clone(&waiter)));
-        Self { waiter, timeout: block.timeout, nil: block.nil, keys: count, command: command.id, ns, answers: true }
+        Self { waiter, timeout: block.timeout, keys: count, command: command.id, ns, answers: true }
     }
 
     /// Waits until the command is served, its time is over, or somebody ends the wait.
@@ -79,7 +78,8 @@ impl Blocked {
         let mut reply = Reply::new(&mut out, client.version);
         match self.waiter.take_ending() {
             Ending::Served(served) => out = served,
-            Ending::Timeout => self.nil.write(&mut reply),
+            // Whatever the command would answer in a transaction.
+            Ending::Timeout => reply.null_array(),
             Ending::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
             Ending::Gone => return None,
         }

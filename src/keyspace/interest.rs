@@ -162,6 +162,11 @@ impl Waiter {
         waits
     }
 
+    /// True until it ends.
+    pub fn waits(&self) -> bool {
+        self.ending.lock().is_none()
+    }
+
     /// Waits for the end.
     pub async fn ended(&self) {
         loop {

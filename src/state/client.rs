@@ -146,6 +146,11 @@ impl ClientInfo {
         *self.waiting.lock() = waiter;
     }
 
+    /// True if it waits; not any more as soon as it is served.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed) && self.waiting.lock().as_ref().is_none_or(|waiter| waiter.waits())
+    }
+
     /// Ends the wait of its blocking command; false if there is none.
     pub fn end_wait(&self, how: Ending) -> bool {
         let waiter = self.waiting.lock().clone();

@@ -4,9 +4,11 @@
 //! - `judge`: when two replies count as the same
 //! - `rig`: one server with its named connections
 //! - `run`: runs a transcript on all servers and reports every difference
+//! - `histories`: what several connections see of each other
 //! - `generate` (`lists` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
 mod generate;
+mod histories;
 mod judge;
 mod lists;
 mod random;
