@@ -11,6 +11,8 @@ const ROW: Spec = Spec {
     flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
     group: "server",
     since: "1.0.0",
+    // Other routes mean that shards are looked at.
+    locks: true,
     ..Spec::BASE
 };
 
