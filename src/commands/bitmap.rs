@@ -1,6 +1,6 @@
 //! The commands that take a string for a row of bits, or of integers of any width (BITFIELD).
 
-use super::string::change;
+use super::string::edit;
 use super::{
     Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
 };
@@ -140,7 +140,7 @@ fn setbit(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
     let Ok(text) = db.text_at(0, place) else { return wrong_type(reply) };
     let (before, len) = text.with(|text| (types::bit(text, at), text.len()));
     if before != to || len < end {
-        change(db, place, Event::SETBIT, |text| types::edit(text, end, |text| types::set_bit(text, at, to)));
+        edit(db, place, Event::SETBIT, end, |text| types::set_bit(text, at, to));
     }
     reply.integer(before.into());
     Outcome::Done
@@ -386,7 +386,7 @@ fn bitfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     reply.array(steps.count());
     let run = |text: &mut [u8]| steps.for_each(|step| run_step(text, step, reply));
     match place {
-        Some(place) => change(db, place, Event::SETBIT, |text| types::edit(text, len, run)),
+        Some(place) => edit(db, place, Event::SETBIT, len, run),
         None => {
             let text = types::edit(Bytes::new(), len, run);
             db.add(0, new_value(&text), None, Event::SETBIT);

@@ -16,6 +16,7 @@ mod debug;
 mod docs;
 mod expire;
 mod help;
+mod hyperloglog;
 mod info;
 mod key;
 mod latency;
@@ -60,6 +61,7 @@ const FAMILIES: &[&[Spec]] = &[
     counter::COMMANDS,
     debug::COMMANDS,
     expire::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     key::COMMANDS,
     latency::COMMANDS,

@@ -514,9 +514,11 @@ fn setrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     }
     let offset = offset as usize;
     match place {
-        Some(place) => change(db, place, Event::SETRANGE, |text| types::write_at(text, offset, part)),
+        Some(place) => edit(db, place, Event::SETRANGE, end as usize, |text| {
+            text[offset..offset + part.len()].copy_from_slice(part);
+        }),
         None => {
-            let text = types::write_at(Bytes::new(), offset, part);
+            let text = types::edit(Bytes::new(), end as usize, |text| text[offset..].copy_from_slice(part));
             let value = if text.len() >= SHARE_AT { NewValue::Shared(text) } else { NewValue::Raw(&text) };
             db.add(0, value, None, Event::SETRANGE);
         }
@@ -525,8 +527,17 @@ fn setrange(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     Outcome::Done
 }
 
+/// Changes bytes of the string of the command's key, which was found and is a string, filled up with zero bytes to at
+/// least `len` bytes. It is not copied if it is large, or if it need not grow and was changed before.
+pub(super) fn edit(db: &mut View<'_, '_>, place: Place, event: Event, len: usize, f: impl FnOnce(&mut [u8])) {
+    match db.edit_raw(0, place, event, len) {
+        Some(text) => f(text),
+        None => change(db, place, event, |text| types::edit(text, len, f)),
+    }
+}
+
 /// Changes the string of the command's key, which was found and is a string, in place where it is large.
-pub(super) fn change(db: &mut View<'_, '_>, place: Place, event: Event, f: impl FnOnce(Bytes) -> Bytes) {
+fn change(db: &mut View<'_, '_>, place: Place, event: Event, f: impl FnOnce(Bytes) -> Bytes) {
     let text = match db.take_shared(0, place) {
         Some(text) => text,
         None => db.text_at(0, place).map(Text::to_bytes).unwrap_or_default(),

@@ -93,6 +93,8 @@ impl Event {
     pub const SETRANGE: Self = Self::new(class::STRING, "setrange");
     /// Bits of a string were set or cleared.
     pub const SETBIT: Self = Self::new(class::STRING, "setbit");
+    /// Elements were added to a HyperLogLog.
+    pub const PFADD: Self = Self::new(class::STRING, "pfadd");
     /// An integer was added to a string.
     pub const INCRBY: Self = Self::new(class::STRING, "incrby");
     /// A number was added to a string.

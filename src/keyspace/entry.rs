@@ -405,6 +405,16 @@ impl Slot {
         unsafe { write_access(self.base(), access) };
     }
 
+    /// The bytes of a small string that was written to in place before, to be written to again.
+    pub fn raw_mut(&mut self) -> Option<&mut [u8]> {
+        let parts = self.entry().parts();
+        if parts.flags & (KIND | RAW) != KIND_INLINE | RAW {
+            return None;
+        }
+        // SAFETY: the payload of this kind is so many bytes of the entry, and `&mut self` makes this the only access.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.base().add(parts.payload), parts.payload_len) })
+    }
+
     /// Takes a large string out of the entry to change it without a copy; the entry holds an empty string until
     /// the next [`Slot::store`].
     pub fn take_shared(&mut self) -> Option<Bytes> {
@@ -709,6 +719,16 @@ mod tests {
         assert_eq!(size(NewValue::Bytes(&[1; 32]), Some(1)), 64);
         assert_eq!(size(NewValue::Int(1), None), 32);
         assert_eq!(size(NewValue::Object(Object::Hash(Hash::default())), None), 32);
+    }
+
+    #[test]
+    fn a_small_string_can_be_changed_in_place_once_it_is_raw() {
+        let mut slot = Slot::new(1, b"key", NewValue::Raw(b"hello"), Some(7), 0);
+        slot.raw_mut().unwrap()[0] = b'J';
+        assert_eq!(slot.entry().value().text(), Ok(Text::Inline(b"Jello", true)));
+        for value in [NewValue::Bytes(b"hello"), NewValue::Int(1), NewValue::Shared(Bytes::from(vec![9; SHARE_AT]))] {
+            assert!(Slot::new(1, b"key", value, None, 0).raw_mut().is_none());
+        }
     }
 
     #[test]

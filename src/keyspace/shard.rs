@@ -257,6 +257,27 @@ impl Shard {
         }
     }
 
+    /// The bytes of a small string of a key that was found, to be changed in place; None if it was never written to in
+    /// place before, or is shorter than `len`.
+    #[expect(clippy::too_many_arguments)]
+    pub fn edit_raw(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        key: &[u8],
+        place: Place,
+        access: Access,
+        event: Event,
+        len: usize,
+    ) -> Option<&mut [u8]> {
+        if self.databases[db].raw_mut(place)?.len() < len {
+            return None;
+        }
+        self.touch(db, place, access);
+        self.change(db, hash, key, event);
+        self.databases[db].raw_mut(place)
+    }
+
     /// Adds a key that is not there.
     #[expect(clippy::too_many_arguments)]
     pub fn add(

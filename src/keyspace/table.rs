@@ -62,6 +62,11 @@ impl Table {
         self.at_mut(place).take_shared()
     }
 
+    /// The bytes of a small string that was written to in place before; see [`Slot::raw_mut`].
+    pub fn raw_mut(&mut self, place: Place) -> Option<&mut [u8]> {
+        self.at_mut(place).raw_mut()
+    }
+
     /// The collection at `place`, to be changed.
     #[inline]
     pub fn object_mut(&mut self, place: types::Place) -> Option<ObjectMut<'_>> {

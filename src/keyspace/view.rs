@@ -361,6 +361,13 @@ impl<'v, 's> View<'v, 's> {
         self.shards[key.shard].add(self.db, key.hash, key.bytes, value, expire_at, self.access, event);
     }
 
+    /// The bytes of a small string of a key that was found, to be changed in place; None if it was never written to in
+    /// place before, or is shorter than `len`. This tells of the change.
+    pub fn edit_raw(&mut self, key: usize, place: Place, event: Event, len: usize) -> Option<&mut [u8]> {
+        let key = &self.keys[key];
+        self.shards[key.shard].edit_raw(self.db, key.hash, key.bytes, place, self.access, event, len)
+    }
+
     /// Takes a large string out of a key that was found, to be put back changed with [`View::replace`].
     pub fn take_shared(&mut self, key: usize, place: Place) -> Option<bytes::Bytes> {
         self.shards[self.keys[key].shard].take_shared(self.db, place)

@@ -293,10 +293,15 @@ mod tests {
 
     fn text() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![Just(0u8), Just(0xff), any::<u8>()];
-        prop_oneof![proptest::collection::vec(byte, 0..20), (any::<u8>(), 0usize..5000).prop_map(|(b, n)| vec![b; n])]
+        prop_oneof![
+            9 => proptest::collection::vec(byte, 0..20),
+            1 => (any::<u8>(), 4000usize..4200).prop_map(|(byte, len)| vec![byte; len]),
+        ]
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn counting_and_finding_are_as_bit_by_bit(text in text(), a: usize, b: usize) {
             let bits = bits_of(&text);

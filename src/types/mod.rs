@@ -4,6 +4,7 @@ mod bits;
 mod counted;
 mod hash;
 mod hashing;
+mod hll;
 mod lcs;
 mod list;
 mod list_chunk;
@@ -25,6 +26,10 @@ mod zset_index;
 pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
 pub use hash::Hash;
 pub use hashing::hash_of;
+pub use hll::{
+    Corrupt, HllForm, Registers, hll_add, hll_add_dense, hll_cached, hll_count, hll_decode, hll_form, hll_lacks,
+    hll_make_dense, hll_new, hll_self_test, hll_set_cached, hll_set_stale,
+};
 pub use lcs::{Lcs, Match, lcs, lcs_len};
 pub use list::List;
 pub use list_chunk::{Element, Wanted};
@@ -36,7 +41,7 @@ pub use packed::{Item, Items, PACKED_MAX, Packed};
 pub use prefetch::prefetch;
 pub use set::Set;
 pub use stream::Stream;
-pub use string::{append, edit, range, write_at};
+pub use string::{append, edit, range};
 pub use table::{CURSOR_BITS, Place, Slot, Table, tag_of};
 pub use thin::{Form, Thin};
 pub use zset::{ScoreBound, TextBound, Zset, ZsetIter};

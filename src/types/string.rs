@@ -15,12 +15,6 @@ pub fn append(text: Bytes, more: &[u8]) -> Bytes {
     text.freeze()
 }
 
-/// `text` with `part` in it from `offset` on; zero bytes fill the gap if `offset` lies behind its end.
-pub fn write_at(text: Bytes, offset: usize, part: &[u8]) -> Bytes {
-    let end = offset + part.len();
-    edit(text, end, |text| text[offset..end].copy_from_slice(part))
-}
-
 /// `text`, filled up with zero bytes to at least `len` bytes, as `f` leaves it. Copies it only if others hold it too
 /// or it has to move.
 pub fn edit(text: Bytes, len: usize, f: impl FnOnce(&mut [u8])) -> Bytes {
@@ -82,15 +76,15 @@ mod tests {
     fn a_string_that_is_being_sent_is_not_changed() {
         let text = Bytes::from(b"hello".to_vec());
         let sent = text.clone();
-        assert_eq!(write_at(append(text, b"!"), 0, b"J"), b"Jello!".as_slice());
+        assert_eq!(edit(append(text, b"!"), 0, |text| text[0] = b'J'), b"Jello!".as_slice());
         assert_eq!(sent, b"hello".as_slice());
     }
 
     #[test]
     fn a_gap_is_filled_with_zeros() {
-        assert_eq!(write_at(Bytes::from_static(b"ab"), 4, b"c"), b"ab\0\0c".as_slice());
-        assert_eq!(write_at(Bytes::from_static(b"abcd"), 1, b"XY"), b"aXYd".as_slice());
-        assert_eq!(write_at(Bytes::new(), 0, b""), b"".as_slice());
+        assert_eq!(edit(Bytes::from_static(b"ab"), 5, |text| text[4] = b'c'), b"ab\0\0c".as_slice());
+        assert_eq!(edit(Bytes::from_static(b"abcd"), 2, |text| text[1] = b'X'), b"aXcd".as_slice());
+        assert_eq!(edit(Bytes::new(), 0, |_| {}), b"".as_slice());
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! expiry times lie in the past or years ahead, and are far apart. No DBSIZE: servers may count a key that has expired
 //! until they happen to remove it.
 //!
-//! A template's words: `$k` key, `$v` value, `$long` long value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset of a bit, `$field`
-//! kind of a bit field, `$sec` `$ms` `$at` `$atms` expiry times (relative and absolute), `$db` database; `a|b` one of
-//! these; `a,b` both; `?…` one time in three; `…*` up to three times.
+//! A template's words: `$k` key, `$v` value, `$long` long value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset
+//! of a bit, `$field` kind of a bit field, `$elements` up to 100 values, `$sec` `$ms` `$at` `$atms` expiry times (relative
+//! and absolute), `$db` database; `a|b` one of these; `a,b` both; `?…` one time in three; `…*` up to
+//! three times.
 
 use crate::support::{Oracle, Random};
 
@@ -103,6 +104,23 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family { name: "bitmaps", oracle: Oracle::Redis8, templates: BITMAPS },
     Family { name: "lists", oracle: Oracle::Redis8, templates: super::lists::TEMPLATES },
+    Family {
+        name: "hyperloglog",
+        oracle: Oracle::Redis8,
+        templates: &[
+            "PFADD $k $elements",
+            "PFADD $k $elements",
+            "PFADD $k $v*",
+            "PFCOUNT $k",
+            "PFCOUNT $k $k $k*",
+            "PFMERGE $k $k*",
+            "PFMERGE $k $k $k",
+            "PFDEBUG ENCODING|TODENSE|DECODE $k",
+            "GET|STRLEN|PEXPIRETIME $k",
+            "SET $k $v",
+            "DEL $k",
+        ],
+    },
     // Redis 8.2 wants an end where BITCOUNT has a start, Valkey 9.1 does not; the operations are Redis's.
     Family {
         name: "bits_valkey",
@@ -305,6 +323,11 @@ fn expand(token: &str, random: &mut Random, words: &mut Vec<Vec<u8>>) {
         for _ in 0..random.below(3) {
             expand(repeated, random, words);
         }
+        return;
+    }
+    if token == "$elements" {
+        let count = [1, 2, 10, 100][random.below(4)];
+        words.extend((0..count).map(|_| random.below(5000).to_string().into_bytes()));
         return;
     }
     let choices: Vec<&str> = token.split('|').collect();

@@ -159,7 +159,7 @@ macro_rules! families {
     };
 }
 
-families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, lists);
+families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists);
 
 fn run_named(name: &str, resp3: bool) {
     run(FAMILIES.iter().find(|f| f.name == name).expect("the family exists"), resp3);
