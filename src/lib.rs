@@ -1,7 +1,7 @@
 //! Cenote: a Redis-protocol-compatible caching server that fills itself from Postgres.
 //!
 //! The rooms, from the ground up; each may import only from rooms named before it:
-//! plain things (`alloc`, `clock`, `glob`, `open_files`, `config`), then `protocol` and `types`, then `keyspace` and
+//! plain things (`alloc`, `clock`, `glob`, `open_files`, `config`), then `protocol` and `types`, then `rdb`, then `keyspace` and
 //! `source`, then `state`, `commands`, `exec` and `server`. `main.rs` wires them.
 //! ARCHITECTURE.md walks through them.
 
@@ -20,6 +20,7 @@ pub mod open_files;
 pub mod process;
 pub mod protocol;
 pub mod random;
+pub mod rdb;
 pub mod server;
 pub mod source;
 pub mod state;

@@ -13,6 +13,7 @@ mod clients;
 mod command_rows;
 mod compatibility;
 mod differential;
+mod dump;
 mod locks;
 mod protocol;
 mod read_through;

@@ -9,6 +9,7 @@ const ROOMS: &[&[&str]] = &[
     &["alloc", "clock", "freshness", "glob", "number", "open_files", "process", "supervise", "version"],
     &["config", "random"],
     &["protocol", "types"],
+    &["rdb"],
     &["keyspace", "source"],
     &["state"],
     &["commands", "invalidate"],

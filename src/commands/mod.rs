@@ -14,6 +14,7 @@ mod connection;
 mod counter;
 mod debug;
 mod docs;
+mod dump;
 mod expire;
 mod help;
 mod hyperloglog;
@@ -60,6 +61,7 @@ const FAMILIES: &[&[Spec]] = &[
     connection::COMMANDS,
     counter::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,

@@ -81,6 +81,19 @@ impl Access {
         (bits & 0xff).saturating_sub(periods)
     }
 
+    /// The bits of a key that was last accessed so many seconds before `now` (ms), or that has this counter, as the policy
+    /// wants to know; else those of a new key.
+    pub fn restored(self, idle_seconds: Option<u64>, counter: Option<u32>, now: i64) -> u32 {
+        match (self, idle_seconds, counter) {
+            (Self::Lfu { minutes, .. }, _, Some(counter)) => minutes << 8 | counter.min(255),
+            (Self::Lru { .. } | Self::Untouched { .. }, Some(idle), _) => {
+                let idle = idle.min(u64::from(LRU_WRAP) - 1);
+                Self::lru(now).first().wrapping_sub(idle as u32) % LRU_WRAP
+            }
+            _ => self.first(),
+        }
+    }
+
     /// Seconds since the last access, under LRU at `now` (ms).
     pub fn idle_seconds(bits: u32, now: i64) -> u32 {
         ((now / 1000) as u32 % LRU_WRAP).wrapping_sub(bits) % LRU_WRAP
@@ -101,6 +114,17 @@ mod tests {
         let high = Access::lfu(0, 10, 1, 0).frequency(bits);
         assert!((100..=200).contains(&high), "{high}");
         assert_eq!(Access::lfu(7 * 60_000, 10, 1, 0).frequency(bits), high - 7);
+    }
+
+    #[test]
+    fn a_restored_key_is_as_old_as_it_is_told_to_be() {
+        let now = 1_000_000_000_000;
+        let lru = Access::lru(now);
+        assert_eq!(Access::idle_seconds(lru.restored(Some(1000), None, now), now), 1000);
+        assert_eq!(lru.restored(None, Some(9), now), lru.first());
+        let lfu = Access::lfu(now, 10, 1, 0);
+        assert_eq!(lfu.frequency(lfu.restored(None, Some(77), now)), 77);
+        assert_eq!(lfu.restored(Some(9), None, now), lfu.first());
     }
 
     #[test]

@@ -184,6 +184,11 @@ impl Shard {
         Some(self.entry(db, place))
     }
 
+    /// Sets the access bits of a key that was found.
+    pub fn set_access(&mut self, db: usize, place: Place, access: u32) {
+        self.databases[db].set_access(place, access);
+    }
+
     /// Notes an access.
     #[inline]
     pub fn touch(&mut self, db: usize, place: Place, access: Access) {

@@ -63,7 +63,7 @@ impl Table {
     }
 
     /// The bytes of a small string that was written to in place before; see [`Slot::raw_mut`].
-    pub fn raw_mut(&mut self, place: Place) -> Option<&mut [u8]> {
+    pub fn raw_mut(&mut self, place: types::Place) -> Option<&mut [u8]> {
         self.at_mut(place).raw_mut()
     }
 

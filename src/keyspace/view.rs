@@ -335,6 +335,11 @@ impl<'v, 's> View<'v, 's> {
         self.shards[key.shard].note(self.db, key.bytes, event);
     }
 
+    /// Sets the access bits of a key that was found.
+    pub fn set_access(&mut self, key: usize, place: Place, access: u32) {
+        self.shards[self.keys[key].shard].set_access(self.db, place, access);
+    }
+
     /// Notes an access to a key that was found.
     pub fn touch(&mut self, key: usize, place: Place) {
         self.shards[self.keys[key].shard].touch(self.db, place, self.access);

@@ -124,7 +124,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets);
+transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets, dump);
 
 #[test]
 fn every_transcript_is_run() {
