@@ -21,6 +21,7 @@ mod hyperloglog;
 mod info;
 mod key;
 mod latency;
+mod later;
 mod lcs;
 mod list;
 mod memory;
@@ -30,6 +31,7 @@ mod pubsub;
 mod redact;
 mod registry;
 mod route;
+mod route_look;
 mod scan;
 mod server;
 mod slowlog;
@@ -42,6 +44,7 @@ mod zset_range;
 
 pub use args::{Args, c_text};
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
+pub use later::{Answer, Later};
 pub use monitor::feed_monitors;
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
@@ -73,6 +76,7 @@ const FAMILIES: &[&[Spec]] = &[
     monitor::COMMANDS,
     pubsub::COMMANDS,
     route::COMMANDS,
+    route_look::COMMANDS,
     scan::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
@@ -91,6 +95,8 @@ pub enum Outcome {
     Close,
     /// Nothing is written: suspend this connection for so long, then answer `+OK`.
     Sleep(Duration),
+    /// Nothing is written: suspend this connection until the reply is known.
+    Later(Later),
     /// Nothing is written: the connection waits for one of the command's keys to change. Only of a [`Run::Data`] row with
     /// [`Flags::BLOCKING`].
     Block(Box<Block>),

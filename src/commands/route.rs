@@ -6,7 +6,7 @@ use crate::protocol::Reply;
 use crate::source::{Dependencies, Route, Sources};
 use std::sync::Arc;
 
-const ROW: Spec = Spec {
+pub(super) const ROW: Spec = Spec {
     arity: 2,
     flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
     group: "server",
@@ -198,7 +198,7 @@ fn get(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     Outcome::Done
 }
 
-fn pair(reply: &mut Reply<'_>, name: &str, value: &str) {
+pub(super) fn pair(reply: &mut Reply<'_>, name: &str, value: &str) {
     reply.text(name);
     reply.text(value);
 }

@@ -8,10 +8,11 @@ use super::fill::{Fill, Filled};
 use super::locks::Locks;
 use super::multi;
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
+use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run};
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::keyspace::{self, Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
+use crate::random;
 use crate::state::{Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
 use std::ops::Range;
@@ -32,6 +33,8 @@ pub enum After {
     /// The request at this index wants its connection suspended, and then `+OK`, unless the last is false (CLIENT
     /// REPLY).
     Sleep(usize, Duration, bool),
+    /// The request at this index is answered once this is done, unless the last is false (CLIENT REPLY).
+    Later(usize, Later, bool),
     /// CLIENT PAUSE: the request at this index has not run; try again then (ms since the epoch).
     Paused(usize, i64),
     /// The request at this index waits for one of its keys to change.
@@ -44,6 +47,10 @@ pub enum After {
 
 /// Commands of a group, at most.
 const GROUP: usize = 16;
+/// Of so many commands one is looked at, on average, to know what the routes' hits are.
+const SAMPLED: u64 = 64;
+/// Keys of such a command that are looked at, at most.
+const SAMPLED_KEYS: usize = 256;
 /// Keys of a group, at most.
 const GROUP_KEYS: usize = 32;
 
@@ -267,6 +274,7 @@ impl Dispatch<'_> {
             Ok(Outcome::Sleep(duration)) => {
                 Some(After::Sleep(index, duration, answers && !matches!(command.spec.run, Run::Exec)))
             }
+            Ok(Outcome::Later(later)) => Some(After::Later(index, later, answers)),
             Ok(Outcome::Shutdown) => Some(After::Shutdown),
             Err(Wait::Block(mut blocked)) => {
                 blocked.answers = answers;
@@ -430,6 +438,27 @@ impl Dispatch<'_> {
         Ok(outcome)
     }
 
+    /// Finds the routes of a reading command's keys, and counts them for [`SAMPLED`] such commands: a hit asks for no
+    /// route, and is to cost no more for the figures.
+    #[cold]
+    fn sample(&self, command: &Command, args: &Args<'_>) {
+        let next = self.stats.processed.get() + 1 + random::next() % (2 * SAMPLED - 1);
+        self.stats.sample_at.set(next);
+        if !self.state.sources.has_routes() || command.spec.fill != commands::Fill::Read {
+            return;
+        }
+        let (sources, db) = (self.state.sources.load(), self.client.db() as u32);
+        let mut left = SAMPLED_KEYS;
+        command.spec.keys.each(args, |index| {
+            left = left.saturating_sub(1);
+            if left > 0
+                && let Some((route, _)) = sources.find(db, args.at(index))
+            {
+                route.stats.read(SAMPLED);
+            }
+        });
+    }
+
     /// Counts a command that ran.
     #[inline]
     pub(super) fn record(
@@ -446,6 +475,9 @@ impl Dispatch<'_> {
         let stats = &self.stats.commands[command.id];
         stats.record(ns, self.config.latency_tracking);
         self.stats.processed.add(1);
+        if self.stats.processed.get() >= self.stats.sample_at.get() {
+            self.sample(command, args);
+        }
         self.client.info.commands.add(1);
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         if out.is_error_since(mark) {

@@ -85,6 +85,7 @@ impl Fill {
             if waited_for.refusal.is_some() {
                 break;
             }
+            route.stats.wait();
             let (flight, is_new) = view.join_flight(key, &route.terms, view.now() + patience.as_millis() as i64);
             if is_new {
                 let params = captures.params(Bytes::copy_from_slice(view.key(key)));

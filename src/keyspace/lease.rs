@@ -415,6 +415,20 @@ impl Leases {
         self.record(db, hash).map_or(Standing::Fresh, |record| record.standing(now))
     }
 
+    /// Whatever is known of a key counts no more, and nobody joins a load of it that is under way.
+    pub(super) fn make_stale(&mut self, db: usize, hash: Hash) {
+        self.void(db, hash, true);
+        if let Some(record) = self.record(db, hash) {
+            record.epoch = record.epoch.wrapping_sub(1);
+            self.check_at = i64::MIN;
+        }
+    }
+
+    /// True if a key is being loaded.
+    pub(super) fn is_loading(&self, db: usize, hash: Hash, key: &[u8]) -> bool {
+        self.held.find(hash, |held| held.db == db && *held.key == *key).is_some()
+    }
+
     /// When a key was loaded, and how it may be served; None if it was not loaded.
     pub(super) fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<(i64, Standing)> {
         self.record(db, hash).map(|record| (record.loaded_at, record.standing(now)))

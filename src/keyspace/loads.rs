@@ -176,6 +176,16 @@ impl Shard {
         self.leases.standing(db, hash, now)
     }
 
+    /// Makes what is known of a key void: the next read loads it. What a command wrote stays as it is.
+    pub fn make_stale(&mut self, db: usize, hash: Hash) {
+        self.leases.make_stale(db, hash);
+    }
+
+    /// True if a key is being loaded.
+    pub fn is_loading(&self, db: usize, hash: Hash, key: &[u8]) -> bool {
+        self.leases.is_loading(db, hash, key)
+    }
+
     /// When a key was loaded (ms since the epoch), and how it may be served; None if it was not loaded.
     pub fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<(i64, Standing)> {
         self.leases.loaded(db, hash, now)

@@ -228,6 +228,12 @@ impl<'v, 's> View<'v, 's> {
         Some(if shard.is_due(self.now) { shard.standing(self.db, hash, self.now) } else { Standing::Fresh })
     }
 
+    /// Makes what is known of a key void: the next read loads it.
+    pub fn make_stale(&mut self, key: usize) {
+        let Key { hash, shard, .. } = self.keys[key];
+        self.shards[shard].make_stale(self.db, hash);
+    }
+
     /// True if a key is known to be nowhere.
     pub fn is_absent(&self, key: usize) -> bool {
         let Key { bytes, hash, shard } = self.keys[key];

@@ -196,6 +196,13 @@ impl Session {
                         self.reply_now(|reply| reply.ok());
                     }
                 }
+                Event::After(After::Later(_, later, answers)) => {
+                    if let Some(answer) = self.wait_or_killed(later).await
+                        && answers
+                    {
+                        self.reply_now(answer);
+                    }
+                }
                 // A server that stops finishes what waits, but begins no more.
                 Event::After(After::Fill(..)) if self.state.stopping.load(Ordering::Relaxed) => self.close(),
                 Event::After(After::Fill(_, fill)) => {
@@ -483,7 +490,7 @@ impl Session {
             let after = dispatch.run(buf, &parsed.spans, &parsed.requests, &mut shared.output);
             let next = match &after {
                 After::Done => parsed.requests.len(),
-                After::Sleep(index, ..) | After::Block(index, _) => index + 1,
+                After::Sleep(index, ..) | After::Later(index, ..) | After::Block(index, _) => index + 1,
                 After::Paused(index, _) | After::Fill(index, _) => *index,
                 After::Close | After::Shutdown => return self.end(cx, buf.len(), after, shared, config),
             };

@@ -176,7 +176,11 @@ fn changes(out: &mut dyn Write, route: &Route, examined: Option<&Examined>) -> i
 /// What is wrong with the query's plan. That it cannot be explained is no fault: the query itself could be prepared.
 async fn plans(out: &mut dyn Write, source: &SourceConfig, route: &Route) -> io::Result<()> {
     let limit = source.pool.connect_timeout;
-    let Ok(Ok(plan)) = timeout(limit, plan::explain_route(&connector(source, &[]), route)).await else { return Ok(()) };
+    let Ok(Ok(plan)) =
+        timeout(limit, plan::explain_query(&connector(source, &[]), &route.query.sql(), route.query.names())).await
+    else {
+        return Ok(());
+    };
     for finding in plan.findings {
         writeln!(out, "  plan        {} (warning)", finding.words)?;
         if let Some(index) = finding.index {

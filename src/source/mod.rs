@@ -49,7 +49,7 @@ pub use query::Query;
 pub use routes::{
     Backoff, Config, Databases, PasswordFrom, PoolConfig, RetryConfig, Route, Routes, Shape, SourceConfig,
 };
-pub use stats::{HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, SourceSnapshot};
+pub use stats::{HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, RouteFigures, RouteStats, SourceSnapshot};
 pub use template::{CAPTURES_MAX, Captures, Params, ROUTED_KEY_BYTES_MAX, TEMPLATE_BYTES_MAX, Template};
 
 use bytes::Bytes;
@@ -99,10 +99,33 @@ impl Sources {
     /// query.
     pub fn load(&self, route: &Arc<Route>, params: Params) -> LoadFuture {
         let deadline = Instant::now() + route.load_timeout;
-        match self.sources.get(route.source) {
+        let load = match self.sources.get(route.source) {
             Some(source) => Arc::clone(source).load(Arc::clone(route), params, deadline),
             // A route of another file than these sources.
             None => Box::pin(std::future::ready(Err(Cause::Down.into()))),
+        };
+        let route = Arc::clone(route);
+        Box::pin(async move {
+            let started = Instant::now();
+            let result = load.await;
+            route.stats.load(&result, started.elapsed());
+            result
+        })
+    }
+
+    /// Asks for the plan of a route's query, and what is wrong with it; the error is for an operator's eyes. It takes a
+    /// connection of its own.
+    pub fn explain(&self, route: &Route) -> impl Future<Output = Result<Plan, String>> + Send + 'static {
+        let source = self.source_of(route);
+        let connect = source.map(|source| (postgres::connector(source, &[]), source.pool.connect_timeout));
+        let (sql, names) = (route.query.sql(), route.query.names().to_vec());
+        async move {
+            let Some((connector, limit)) = connect else { return Err("it has no source".into()) };
+            match tokio::time::timeout(limit, plan::explain_query(&connector, &sql, &names)).await {
+                Ok(Ok(plan)) => Ok(plan),
+                Ok(Err(problem)) => Err(problem.to_string()),
+                Err(_) => Err("the database did not answer in time".into()),
+            }
         }
     }
 
@@ -131,6 +154,7 @@ impl Sources {
     pub fn reset_counts(&self) {
         self.sources.iter().for_each(|source| source.reset_counts());
         self.feeds.iter().for_each(|feed| feed.reset_counts());
+        self.config.routes.iter().for_each(|route| route.stats.reset());
     }
 
     /// What follows the changes of the sources that tell them.

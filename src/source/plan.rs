@@ -6,7 +6,6 @@
 
 use super::feed::{literal, quote, quoted};
 use super::postgres_link::Connector;
-use super::routes::Route;
 use super::session::{Problem, Session};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -100,10 +99,10 @@ pub(super) async fn explain(session: &mut Session, sql: &str, names: &[Box<str>]
     Ok(judge(root, &tables, names))
 }
 
-/// The same for a route's query, over a connection of its own.
-pub(super) async fn explain_route(connector: &Connector, route: &Route) -> Result<Plan, Problem> {
+/// The same over a connection of its own.
+pub(super) async fn explain_query(connector: &Connector, sql: &str, names: &[Box<str>]) -> Result<Plan, Problem> {
     let mut session = Session::open(connector, false).await?;
-    explain(&mut session, &route.query.sql(), route.query.names()).await
+    explain(&mut session, sql, names).await
 }
 
 /// The tables of a plan, each once.

@@ -9,6 +9,7 @@ use super::fields::{At, Fields, Reading, kind, whole};
 use super::matcher::{Matcher, Overlap};
 use super::postgres::Target;
 use super::query::Query;
+use super::stats::RouteStats;
 use super::template::{Captures, Template};
 use crate::freshness::{Horizon, Terms};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -183,6 +184,8 @@ pub struct Route {
     pub dependencies: Dependencies,
     /// Its fields as they were given.
     pub fields: Vec<(String, String)>,
+    /// What happened to its keys.
+    pub stats: RouteStats,
     /// The line of its header.
     pub line: usize,
 }
@@ -360,6 +363,7 @@ impl Config {
             load_timeout,
             dependencies,
             fields: fields.texts(),
+            stats: RouteStats::default(),
             line: fields.line,
         })
     }

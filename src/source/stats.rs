@@ -82,6 +82,78 @@ pub struct PoolSnapshot {
     pub refused: u64,
 }
 
+/// The figures of one route at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteFigures {
+    /// Reads of the route's keys that were answered: estimated from a sample.
+    pub reads: u64,
+    /// Keys that a command waited for.
+    pub waits: u64,
+    /// Loads begun.
+    pub loads: u64,
+    /// Loads that brought a value.
+    pub rows: u64,
+    /// Loads that found no row.
+    pub absent: u64,
+    /// Failed loads by [`Cause::index`].
+    pub errors: [u64; Cause::ALL.len()],
+    /// From the beginning of a load to its end, waiting for a connection included.
+    pub load_time: Histogram,
+}
+
+/// The live figures of a route.
+#[derive(Default)]
+pub struct RouteStats {
+    reads: AtomicU64,
+    waits: AtomicU64,
+    counters: Counters,
+}
+
+impl RouteStats {
+    /// So many reads of the route's keys were answered.
+    pub fn read(&self, count: u64) {
+        self.reads.fetch_add(count, Relaxed);
+    }
+
+    /// A command waits for a key.
+    pub fn wait(&self) {
+        self.waits.fetch_add(1, Relaxed);
+    }
+
+    /// A load ends that took so long.
+    pub(super) fn load(&self, result: &LoadResult, time: Duration) {
+        self.counters.begin();
+        self.counters.end(result);
+        self.counters.query(time);
+    }
+
+    pub(super) fn reset(&self) {
+        self.reads.store(0, Relaxed);
+        self.waits.store(0, Relaxed);
+        self.counters.reset();
+    }
+
+    /// The figures as they stand.
+    pub fn snapshot(&self) -> RouteFigures {
+        let counted = self.counters.snapshot("", PoolSnapshot::default());
+        RouteFigures {
+            reads: self.reads.load(Relaxed),
+            waits: self.waits.load(Relaxed),
+            loads: counted.loads,
+            rows: counted.rows,
+            absent: counted.absent,
+            errors: counted.errors,
+            load_time: counted.query_time,
+        }
+    }
+}
+
+impl std::fmt::Debug for RouteStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
 /// The live counters behind [`SourceSnapshot`].
 #[derive(Default)]
 pub(super) struct Counters {

@@ -22,6 +22,11 @@ impl Cell64 {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Sets; only the owner may.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// Starts anew. An addition at the same moment may be lost.
     pub fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -135,6 +140,8 @@ pub struct WorkerStats {
     pub commands: Box<[CommandStats]>,
     /// Commands that were run, over all.
     pub processed: Cell64,
+    /// Once `processed` is so much, a command is looked at more closely.
+    pub sample_at: Cell64,
     /// Bytes read from connections.
     pub net_in: Cell64,
     /// Bytes written to connections.
@@ -153,7 +160,8 @@ impl WorkerStats {
     /// Starts anew.
     pub fn reset(&self) {
         self.commands.iter().for_each(CommandStats::reset);
-        let cells = [&self.processed, &self.net_in, &self.net_out, &self.reads, &self.writes, &self.errors];
+        let cells =
+            [&self.processed, &self.sample_at, &self.net_in, &self.net_out, &self.reads, &self.writes, &self.errors];
         cells.into_iter().for_each(Cell64::reset);
         self.error_kinds.reset();
     }
@@ -165,6 +173,7 @@ impl WorkerStats {
         Self {
             commands: (0..rows).map(|_| CommandStats::default()).collect(),
             processed: Cell64::default(),
+            sample_at: Cell64::default(),
             net_in: Cell64::default(),
             net_out: Cell64::default(),
             reads: Cell64::default(),
