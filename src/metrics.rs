@@ -131,7 +131,7 @@ fn keyspace(state: &State, _now: i64) {
     counter!("cenote_keyspace_hits_total").absolute(counts.hits);
     counter!("cenote_keyspace_misses_total").absolute(counts.misses);
     counter!("cenote_expired_keys_total").absolute(counts.expired);
-    counter!("cenote_evicted_keys_total").absolute(0);
+    counter!("cenote_evicted_keys_total").absolute(counts.evicted);
 }
 
 fn sum(state: &State, id: usize, counter: fn(&CommandStats) -> u64) -> u64 {

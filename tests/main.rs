@@ -14,6 +14,7 @@ mod command_rows;
 mod compatibility;
 mod differential;
 mod dump;
+mod eviction;
 mod locks;
 mod protocol;
 mod read_through;

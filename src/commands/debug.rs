@@ -2,7 +2,7 @@
 //! the server is left out.
 
 use super::{Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail, help};
-use crate::keyspace::{Access, Entry, NewValue, Text, Value};
+use crate::keyspace::{Entry, NewValue, Text, Value};
 use crate::protocol::Reply;
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
@@ -194,10 +194,10 @@ fn look<T>(ctx: &Ctx<'_>, args: &Args<'_>, look: impl FnOnce(Entry<'_>) -> T) ->
 }
 
 fn object(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = ctx.now;
+    let access = crate::state::access(&ctx.state.config.load(), ctx.now, 0);
     let described = look(ctx, args, |entry| {
         let bits = entry.access();
-        let idle = Access::idle_seconds(bits, now);
+        let idle = access.idle_seconds(bits);
         let length = serialized_length(entry.value());
         let encoding = entry.value().encoding();
         format!(

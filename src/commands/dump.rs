@@ -162,7 +162,7 @@ fn restore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
             db.set(0, value, ttl, Event::RESTORE);
             if let Some(place) = db.find(0) {
                 let idle = options.idle.map(|seconds| seconds.unsigned_abs());
-                let access = db.access().restored(idle, options.frequency.map(|count| count as u32), db.now());
+                let access = db.access().restored(idle, options.frequency.map(|count| count as u32));
                 db.set_access(0, place, access);
             }
         }

@@ -249,7 +249,7 @@ fn threads(page: &mut Page<'_>) {
 fn stats(page: &mut Page<'_>) {
     let state = page.state;
     let clients = &state.clients;
-    let Counts { hits, misses, expired, .. } = state.keyspace.counts();
+    let Counts { hits, misses, expired, evicted, .. } = state.keyspace.counts();
     let [commands, input, output] = state.rates.per_second();
     let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
     page.add("total_connections_received", clients.accepted.load(Ordering::Relaxed));
@@ -267,7 +267,8 @@ fn stats(page: &mut Page<'_>) {
     page.add("expired_keys", expired);
     page.add("expired_stale_perc", "0.00");
     page.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
-    page.zeros(&["evicted_keys", "evicted_clients", "evicted_scripts"]);
+    page.add("evicted_keys", evicted);
+    page.zeros(&["evicted_clients", "evicted_scripts"]);
     page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     page.add("keyspace_hits", hits);
     page.add("keyspace_misses", misses);

@@ -2,7 +2,7 @@
 //! [`super::expire`]; walks over all keys are in [`super::scan`].
 
 use super::{Acl, Args, Ctx, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
-use crate::keyspace::{Access, Entry, View};
+use crate::keyspace::{Entry, View};
 use crate::protocol::Reply;
 
 const KEY: Spec = Spec { acl: Acl::KEYSPACE, syntax: "key", ..Spec::BASE };
@@ -314,7 +314,7 @@ fn refcount(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 fn freq(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let access = db.access();
     object(db, reply, |entry, reply| {
-        if !matches!(access, Access::Lfu { .. }) {
+        if !access.is_lfu() {
             return fail(reply, NO_LFU);
         }
         reply.integer(access.frequency(entry.access()).into());
@@ -323,12 +323,12 @@ fn freq(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 fn idletime(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (access, now) = (db.access(), db.now());
+    let access = db.access();
     object(db, reply, |entry, reply| {
-        if matches!(access, Access::Lfu { .. }) {
+        if access.is_lfu() {
             return fail(reply, LFU);
         }
-        reply.integer(Access::idle_seconds(entry.access(), now).into());
+        reply.integer(access.idle_seconds(entry.access()).into());
         Outcome::Done
     })
 }

@@ -118,6 +118,8 @@ pub struct Settings {
     pub maxmemory_policy: MaxmemoryPolicy,
     /// How many keys are looked at to find one to evict, 1 to 64.
     pub maxmemory_samples: u32,
+    /// How long a command may evict, 0 to 100.
+    pub maxmemory_eviction_tenacity: u32,
     /// How many hits it takes to saturate an LFU counter.
     pub lfu_log_factor: u32,
     /// Minutes after which an LFU counter is halved; 0: never.
@@ -200,6 +202,7 @@ impl Settings {
             maxmemory: number(get("maxmemory")),
             maxmemory_policy: policy(get("maxmemory-policy")),
             maxmemory_samples: uint("maxmemory-samples"),
+            maxmemory_eviction_tenacity: uint("maxmemory-eviction-tenacity"),
             lfu_log_factor: uint("lfu-log-factor"),
             lfu_decay_time: uint("lfu-decay-time"),
             hz: uint("hz"),

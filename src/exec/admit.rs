@@ -40,7 +40,7 @@ impl Dispatch<'_> {
             Some(_) => !multi::runs_at_once(spec),
             None => spec.flags.has(Flags::DENYOOM),
         };
-        if self.config.maxmemory > 0 && takes_memory && crate::alloc::used() > self.config.maxmemory {
+        if takes_memory && !self.state.make_room(self.config, 0, now) {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Err(Refusal::error(text.into(), command));
         }

@@ -9,11 +9,11 @@ use super::locks::Locks;
 use super::multi;
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run};
-use crate::config::{Config, MaxmemoryPolicy};
+use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
-use crate::state::{Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
+use crate::state::{self, Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,6 +51,8 @@ const GROUP: usize = 16;
 const SAMPLED: u64 = 64;
 /// Keys of such a command that are looked at, at most.
 const SAMPLED_KEYS: usize = 256;
+/// What a new key takes besides its bytes, about.
+const ENTRY_BYTES: usize = 64;
 /// Keys of a group, at most.
 const GROUP_KEYS: usize = 32;
 
@@ -105,6 +107,13 @@ impl<'a> Batch<'a> {
     fn args(&self, index: usize) -> Args<'a> {
         Args::new(self.buf, &self.spans[self.requests[index].clone()])
     }
+
+    /// Bytes that the group which begins with request `from` may take, about.
+    fn room(&self, from: usize) -> u64 {
+        let group = &self.requests[from..self.requests.len().min(from + GROUP)];
+        let arguments = group.iter().flat_map(|request| &self.spans[request.clone()]);
+        arguments.map(|span| span.of(self.buf).len() as u64).sum::<u64>() + (group.len() * ENTRY_BYTES) as u64
+    }
 }
 
 impl Dispatch<'_> {
@@ -115,7 +124,7 @@ impl Dispatch<'_> {
         let mut at = 0;
         while at < requests.len() {
             batch.now = clock::wall_ms(batch.clock);
-            let (ran, after) = if self.is_plain() { self.group(&mut batch, at, out) } else { (0, None) };
+            let (ran, after) = if self.is_plain(&batch, at) { self.group(&mut batch, at, out) } else { (0, None) };
             at += ran;
             if after.is_some() {
                 return after.unwrap_or(After::Done);
@@ -130,9 +139,9 @@ impl Dispatch<'_> {
         After::Done
     }
 
-    /// True if no guard but those of the rows can stand in a command's way.
+    /// True if no guard but those of the rows can stand in the way of the group that begins with request `from`.
     #[inline]
-    fn is_plain(&self) -> bool {
+    fn is_plain(&self, batch: &Batch<'_>, from: usize) -> bool {
         self.client.authenticated
             && self.filled.is_none()
             && self.client.reply_mode == ReplyMode::On
@@ -140,7 +149,7 @@ impl Dispatch<'_> {
             && !self.client.is_subscriber()
             && self.state.monitors.is_empty()
             && self.state.pause.is_off()
-            && (self.config.maxmemory == 0 || crate::alloc::used() <= self.config.maxmemory)
+            && (self.config.maxmemory == 0 || self.state.make_room(self.config, batch.room(from), batch.now))
     }
 
     pub(super) fn access(&self, batch: &Batch<'_>) -> Access {
@@ -547,15 +556,8 @@ impl Dispatch<'_> {
 /// How a command notes its accesses.
 #[inline]
 pub(super) fn access(config: &Config, no_touch: bool, now: i64, random: u32) -> Access {
-    if no_touch {
-        return Access::untouched(now);
-    }
-    match config.maxmemory_policy {
-        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
-            Access::lfu(now, config.lfu_log_factor, config.lfu_decay_time, random)
-        }
-        _ => Access::lru(now),
-    }
+    let access = state::access(config, now, random);
+    if no_touch { access.untouched() } else { access }
 }
 
 /// Plans a request for a group: None if it is no data command, or something about it needs [`Dispatch::single`].

@@ -211,6 +211,5 @@ impl Load {
 
 /// False if storing a value would exceed `maxmemory`: it is answered, but not kept.
 fn fits(state: &State, value: &Bytes) -> bool {
-    let limit = state.config.load().maxmemory;
-    limit == 0 || crate::alloc::used() + value.len() as u64 <= limit
+    state.make_room(&state.config.load(), value.len() as u64, clock::now_ms())
 }

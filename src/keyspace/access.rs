@@ -1,69 +1,92 @@
-//! What the 24 access bits of an entry mean: the time of the last access (LRU) or a logarithmic counter with the
-//! time it last decayed (LFU), as in Redis. Knows numbers only.
+//! What the 24 access bits of an entry mean: the second of the last access, or a logarithmic counter with the time it
+//! last decayed (LFU), both as in Redis, or recency with two marks for the `lru` policies of [`super::evict`]. Knows
+//! numbers only.
 
-/// Seconds after which the LRU clock wraps: 24 bits.
-const LRU_WRAP: u32 = 1 << 24;
+/// Seconds after which the clock wraps: 24 bits.
+const CLOCK_WRAP: u32 = 1 << 24;
+/// Ticks after which the finer clock wraps: 22 bits, six days.
+const TICK_WRAP: u32 = 1 << 22;
+/// Milliseconds of a tick.
+const TICK_MS: i64 = 125;
+/// The key has been read since it was new.
+const READ: u32 = 2;
+/// The key is not new any more.
+const PROVEN: u32 = 1;
 /// A new key's counter, so that it is not the first to go.
 const LFU_INITIAL: u32 = 5;
 
 /// How an access is noted.
 #[derive(Clone, Copy, Debug)]
-pub enum Access {
-    /// Not at all (CLIENT NO-TOUCH); a new key still gets the time.
-    Untouched {
-        /// Seconds since the epoch, modulo 2^24.
-        clock: u32,
-    },
-    /// The time.
-    Lru {
-        /// Seconds since the epoch, modulo 2^24.
-        clock: u32,
-    },
-    /// The counter.
-    Lfu {
-        /// Minutes since the epoch, modulo 2^16.
-        minutes: u32,
-        /// `lfu-log-factor`.
-        log_factor: u32,
-        /// `lfu-decay-time`, in minutes.
-        decay: u32,
-        /// Random bits that decide whether the counter moves.
-        random: u32,
-    },
+pub struct Access {
+    clock: Clock,
+    /// False for a connection that leaves no trace (CLIENT NO-TOUCH); a new key gets its bits all the same.
+    noted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// Seconds since the epoch, modulo 2^24.
+    Seconds(u32),
+    /// Ticks of 125 ms since the epoch, modulo 2^22, with marks.
+    Ticks(u32),
+    /// A counter with the time it last decayed, in minutes modulo 2^16.
+    Counter { minutes: u32, log_factor: u32, decay: u32, random: u32 },
 }
 
 impl Access {
-    /// LRU at `now` (ms).
+    const fn new(clock: Clock) -> Self {
+        Self { clock, noted: true }
+    }
+
+    /// The second, at `now` (ms).
+    #[inline]
     pub fn lru(now: i64) -> Self {
-        Self::Lru { clock: (now / 1000) as u32 % LRU_WRAP }
+        Self::new(Clock::Seconds((now / 1000) as u32 % CLOCK_WRAP))
     }
 
-    /// Nothing noted, at `now` (ms).
-    pub fn untouched(now: i64) -> Self {
-        Self::Untouched { clock: (now / 1000) as u32 % LRU_WRAP }
+    /// Recency with marks, at `now` (ms).
+    #[inline]
+    pub fn segmented(now: i64) -> Self {
+        Self::new(Clock::Ticks((now / TICK_MS) as u32 % TICK_WRAP))
     }
 
-    /// LFU at `now` (ms).
+    /// LFU at `now` (ms), with `lfu-log-factor`, `lfu-decay-time` (minutes) and random bits that decide whether a counter
+    /// moves.
+    #[inline]
     pub fn lfu(now: i64, log_factor: u32, decay: u32, random: u32) -> Self {
-        Self::Lfu { minutes: (now / 60_000) as u32 & 0xffff, log_factor, decay, random }
+        Self::new(Clock::Counter { minutes: (now / 60_000) as u32 & 0xffff, log_factor, decay, random })
+    }
+
+    /// The same for a connection whose accesses are not to be noted.
+    pub fn untouched(self) -> Self {
+        Self { noted: false, ..self }
+    }
+
+    /// True where accesses are counted instead of timed.
+    pub fn is_lfu(self) -> bool {
+        matches!(self.clock, Clock::Counter { .. })
     }
 
     /// The bits of a new key.
     #[inline]
     pub fn first(self) -> u32 {
-        match self {
-            Self::Untouched { clock } | Self::Lru { clock } => clock,
-            Self::Lfu { minutes, .. } => minutes << 8 | LFU_INITIAL,
+        match self.clock {
+            Clock::Seconds(clock) => clock,
+            Clock::Ticks(ticks) => ticks << 2,
+            Clock::Counter { minutes, .. } => minutes << 8 | LFU_INITIAL,
         }
     }
 
     /// The bits after an access.
     #[inline]
     pub fn next(self, bits: u32) -> u32 {
-        match self {
-            Self::Untouched { .. } => bits,
-            Self::Lru { clock } => clock,
-            Self::Lfu { minutes, log_factor, random, .. } => {
+        if !self.noted {
+            return bits;
+        }
+        match self.clock {
+            Clock::Seconds(clock) => clock,
+            Clock::Ticks(ticks) => ticks << 2 | READ | bits & PROVEN,
+            Clock::Counter { minutes, log_factor, random, .. } => {
                 let counter = self.frequency(bits);
                 // The counter's chance to move falls with its height, as in Redis: 1 / (height * factor + 1).
                 let height = counter.saturating_sub(LFU_INITIAL) * log_factor + 1;
@@ -75,28 +98,58 @@ impl Access {
 
     /// The counter, decayed to now. 0 without LFU.
     pub fn frequency(self, bits: u32) -> u32 {
-        let Self::Lfu { minutes, decay, .. } = self else { return 0 };
+        let Clock::Counter { minutes, decay, .. } = self.clock else { return 0 };
         let passed = minutes.wrapping_sub(bits >> 8) & 0xffff;
         let periods = passed.checked_div(decay).unwrap_or(0);
         (bits & 0xff).saturating_sub(periods)
     }
 
-    /// The bits of a key that was last accessed so many seconds before `now` (ms), or that has this counter, as the policy
-    /// wants to know; else those of a new key.
-    pub fn restored(self, idle_seconds: Option<u64>, counter: Option<u32>, now: i64) -> u32 {
-        match (self, idle_seconds, counter) {
-            (Self::Lfu { minutes, .. }, _, Some(counter)) => minutes << 8 | counter.min(255),
-            (Self::Lru { .. } | Self::Untouched { .. }, Some(idle), _) => {
-                let idle = idle.min(u64::from(LRU_WRAP) - 1);
-                Self::lru(now).first().wrapping_sub(idle as u32) % LRU_WRAP
+    /// How long ago the last access was, in units of the clock in use. 0 with LFU.
+    pub fn age(self, bits: u32) -> u32 {
+        match self.clock {
+            Clock::Seconds(clock) => clock.wrapping_sub(bits) % CLOCK_WRAP,
+            Clock::Ticks(ticks) => ticks.wrapping_sub(bits >> 2) % TICK_WRAP,
+            Clock::Counter { .. } => 0,
+        }
+    }
+
+    /// Seconds since the last access. 0 with LFU.
+    pub fn idle_seconds(self, bits: u32) -> u32 {
+        match self.clock {
+            Clock::Ticks(_) => (i64::from(self.age(bits)) * TICK_MS / 1000) as u32,
+            _ => self.age(bits),
+        }
+    }
+
+    /// The bits of a key that was last used so many seconds ago, or that has this counter, as is noted; else those of a
+    /// new key.
+    pub fn restored(self, idle_seconds: Option<u64>, counter: Option<u32>) -> u32 {
+        match (self.clock, idle_seconds, counter) {
+            (Clock::Counter { minutes, .. }, _, Some(counter)) => minutes << 8 | counter.min(255),
+            (Clock::Seconds(clock), Some(idle), _) => {
+                clock.wrapping_sub(idle.min(u64::from(CLOCK_WRAP - 1)) as u32) % CLOCK_WRAP
+            }
+            (Clock::Ticks(ticks), Some(idle), _) => {
+                let idle = idle.saturating_mul(1000 / TICK_MS as u64).min(u64::from(TICK_WRAP - 1)) as u32;
+                (ticks.wrapping_sub(idle) % TICK_WRAP) << 2 | PROVEN
             }
             _ => self.first(),
         }
     }
 
-    /// Seconds since the last access, under LRU at `now` (ms).
-    pub fn idle_seconds(bits: u32, now: i64) -> u32 {
-        ((now / 1000) as u32 % LRU_WRAP).wrapping_sub(bits) % LRU_WRAP
+    /// True for a key that has not been proven. False where that is not noted.
+    pub fn is_new(self, bits: u32) -> bool {
+        matches!(self.clock, Clock::Ticks(_)) && bits & PROVEN == 0
+    }
+
+    /// True for a key that has been read since it was new.
+    pub fn was_read(self, bits: u32) -> bool {
+        bits & READ != 0
+    }
+
+    /// The same bits for a key that is not new any more.
+    pub fn proven(self, bits: u32) -> u32 {
+        if matches!(self.clock, Clock::Ticks(_)) { bits | PROVEN } else { bits }
     }
 }
 
@@ -120,17 +173,33 @@ mod tests {
     fn a_restored_key_is_as_old_as_it_is_told_to_be() {
         let now = 1_000_000_000_000;
         let lru = Access::lru(now);
-        assert_eq!(Access::idle_seconds(lru.restored(Some(1000), None, now), now), 1000);
-        assert_eq!(lru.restored(None, Some(9), now), lru.first());
+        let ticks = Access::segmented(now);
+        assert_eq!([lru, ticks].map(|access| access.idle_seconds(access.restored(Some(1000), None))), [1000; 2]);
+        assert_eq!(lru.restored(None, Some(9)), lru.first());
         let lfu = Access::lfu(now, 10, 1, 0);
-        assert_eq!(lfu.frequency(lfu.restored(None, Some(77), now)), 77);
-        assert_eq!(lfu.restored(Some(9), None, now), lfu.first());
+        assert_eq!(lfu.frequency(lfu.restored(None, Some(77))), 77);
+        assert_eq!(lfu.restored(Some(9), None), lfu.first());
     }
 
     #[test]
     fn idle_time_survives_the_wrap() {
-        let start = i64::from(LRU_WRAP - 5) * 1000;
+        let start = i64::from(CLOCK_WRAP - 5) * 1000;
         let bits = Access::lru(start).first();
-        assert_eq!(Access::idle_seconds(bits, start + 10_000), 10);
+        assert_eq!(Access::lru(start + 10_000).idle_seconds(bits), 10);
+        let start = i64::from(TICK_WRAP - 5) * TICK_MS;
+        let bits = Access::segmented(start).first();
+        assert_eq!(Access::segmented(start + 10_000).idle_seconds(bits), 10);
+    }
+
+    #[test]
+    fn a_key_is_new_until_it_is_proven() {
+        let access = Access::segmented(5000);
+        let bits = access.first();
+        assert!(access.is_new(bits) && !access.was_read(bits));
+        let read = access.next(bits);
+        assert!(access.is_new(read) && access.was_read(read));
+        let proven = access.proven(read);
+        assert!(!access.is_new(proven) && !access.is_new(access.next(proven)));
+        assert!(!Access::lru(5000).is_new(bits), "only where it is noted");
     }
 }

@@ -4,6 +4,7 @@
 mod access;
 mod change;
 mod entry;
+mod evict;
 mod interest;
 mod lazyfree;
 mod lease;
@@ -18,6 +19,7 @@ mod walk;
 pub use access::Access;
 pub use change::{Edit, Event, Note, class};
 pub use entry::{Entry, NewValue, Slot, Text, Value, WrongType};
+pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
 pub use lazyfree::{free, lazy_free, lazy_freed};
 pub use lease::{Flight, Loaded, Standing};

@@ -8,6 +8,7 @@
 use super::access::Access;
 use super::change::{Edit, Event, Note};
 use super::entry::{Entry, NewValue, Slot, Value, WrongType};
+use super::evict::Evictor;
 use super::interest::Interests;
 use super::lease::Leases;
 use super::table::{Hash, Table};
@@ -38,6 +39,8 @@ pub struct Counts {
     pub expired: u64,
     /// Of these, by the active sweep.
     pub expired_actively: u64,
+    /// Keys removed to make room.
+    pub evicted: u64,
     /// Changes of the data.
     pub dirty: u64,
 }
@@ -48,6 +51,7 @@ impl std::ops::AddAssign for Counts {
         self.misses += other.misses;
         self.expired += other.expired;
         self.expired_actively += other.expired_actively;
+        self.evicted += other.evicted;
         self.dirty += other.dirty;
     }
 }
@@ -58,6 +62,8 @@ pub struct Shard {
     hasher: SeedableRandomState,
     pub(super) shard_bits: u32,
     pub(super) leases: Leases,
+    /// What is remembered between evictions; None until there was one.
+    pub(super) evictor: Option<Evictor>,
     pub(super) interests: Interests,
     /// Classes of events that somebody listens to; see [`Event`].
     listened: u32,
@@ -78,6 +84,7 @@ impl Shard {
             hasher,
             shard_bits,
             leases: Leases::default(),
+            evictor: None,
             interests: Interests::default(),
             listened: 0,
             attentive: false,
@@ -295,8 +302,14 @@ impl Shard {
         access: Access,
         event: Event,
     ) {
+        let mut bits = access.first();
+        if let Some(evictor) = &mut self.evictor
+            && evictor.returns(hash)
+        {
+            bits = access.proven(bits);
+        }
         let hasher = &self.hasher;
-        self.databases[db].insert(hash, key, value, expire_at, access.first(), |key| hash_key(hasher, key));
+        self.databases[db].insert(hash, key, value, expire_at, bits, |key| hash_key(hasher, key));
         if self.attentive {
             self.note(db, key, Event::NEW);
         }
@@ -352,6 +365,22 @@ impl Shard {
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
         self.change(db, hash, key, event);
+    }
+
+    /// The same where only the place is known.
+    pub(super) fn remove_at(&mut self, db: usize, hash: Hash, place: Place, event: Event) {
+        let slot = self.databases[db].remove(place);
+        self.change(db, hash, slot.entry().key(), event);
+        self.garbage.push(slot);
+    }
+
+    /// Sets the access bits of an entry.
+    pub(super) fn set_access(&mut self, db: usize, place: Place, access: u32) {
+        self.databases[db].set_access(place, access);
+    }
+
+    pub(super) fn hasher(&self) -> &SeedableRandomState {
+        &self.hasher
     }
 
     /// Takes out a key that was found, to put it elsewhere.

@@ -2,9 +2,11 @@
 //! at a time is locked, for walks. It must not know commands.
 
 use super::access::Access;
-use super::change::Event;
+use super::change::{Event, Note};
 use super::entry::{Entry, NewValue};
+use super::evict::Policy;
 use super::interest::Watch;
+use super::lazyfree::free;
 use super::shard::{Counts, Shard, hash_key};
 use super::table::Hash;
 use crate::types::CURSOR_BITS;
@@ -53,6 +55,8 @@ impl DatabaseSummary {
 /// Shards for one worker, and the least there are; more workers get more, so that they seldom meet.
 const SHARDS_PER_WORKER: usize = 128;
 const MAX_SHARDS: usize = 4096;
+/// Keys that are evicted from one shard before the memory is looked at again.
+const EVICT_AT_ONCE: usize = 2;
 
 impl Keyspace {
     /// An empty keyspace of `databases` databases for so many worker threads. `seed` makes the hashes
@@ -163,6 +167,39 @@ impl Keyspace {
             shard.add(db, hash, key, value, None, Access::lru(now), Event::SET);
         }
         absent
+    }
+
+    /// Removes keys that `policy` lets go until `is_enough`, which is asked every few keys, or there is none left. Returns
+    /// how many it removed.
+    /// One shard at a time is locked, for a few microseconds. `random` gives 64 random bits; `notes` gets the events.
+    pub fn evict(
+        &self,
+        policy: Policy,
+        access: Access,
+        samples: usize,
+        mut random: impl FnMut() -> u64,
+        mut is_enough: impl FnMut() -> bool,
+        notes: &mut Vec<Note>,
+    ) -> usize {
+        let mut at = random() as usize % self.shards.len();
+        let (mut removed, mut without) = (0, 0);
+        let mut garbage = Vec::new();
+        while without < self.shards.len() {
+            let mut shard = self.lock(at);
+            let evicted = (0..EVICT_AT_ONCE).take_while(|_| shard.evict(policy, access, samples, &mut random)).count();
+            garbage.append(&mut shard.garbage);
+            notes.append(&mut shard.notes);
+            drop(shard);
+            free(&mut garbage);
+            removed += evicted;
+            if is_enough() {
+                break;
+            }
+            without = if evicted > 0 { 0 } else { without + 1 };
+            // Shards are filled alike, so any other one serves; in order, where most have nothing to give.
+            at = if evicted > 0 { random() as usize } else { at + 1 } % self.shards.len();
+        }
+        removed
     }
 
     /// Counts over all shards.

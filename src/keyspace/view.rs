@@ -260,7 +260,7 @@ impl<'v, 's> View<'v, 's> {
 
     /// Looks at a key as TTL and TYPE do: counts a hit or miss, but no access.
     pub fn peek(&mut self, key: usize) -> Option<Entry<'_>> {
-        let clock = Access::Untouched { clock: 0 };
+        let clock = self.access.untouched();
         let key = &self.keys[key];
         self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, clock)
     }

@@ -126,7 +126,8 @@ async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceive
     while sessions.join_next().await.is_some() {}
 }
 
-/// Removes expired keys from every shard that is this worker's.
+/// Removes expired keys from every shard that is this worker's, and keys past `maxmemory` where a lower limit asks for
+/// more than commands evict on their way.
 async fn sweep(state: Arc<State>, index: usize) {
     let mut sweep = Sweep::new(index, state.workers.len());
     let mut removed = false;
@@ -149,6 +150,10 @@ async fn sweep(state: Arc<State>, index: usize) {
             if keyspace::take_stirred() {
                 exec::settle_shard(&state, shard, now);
             }
+        }
+        let (config, now) = (state.config.load(), clock::now_ms());
+        if config.maxmemory > 0 && crate::alloc::used() > config.maxmemory && state.make_room(&config, 0, now) {
+            removed = true;
         }
         let took = clock::monotonic_ns() - start;
         if took >= SWEEP_SPIKE_NS {

@@ -1,8 +1,9 @@
 //! Where the memory is: the figures that INFO, MEMORY and the metrics show. It must not know how they are shown.
 
 use super::State;
-use crate::keyspace::DatabaseSummary;
-use crate::process;
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::keyspace::{Access, DatabaseSummary, Policy, Rank};
+use crate::{alloc, clock, process, random};
 use std::sync::atomic::Ordering;
 
 /// Memory in use, in bytes.
@@ -55,6 +56,77 @@ impl MemoryReport {
     pub fn fragmentation_bytes(&self) -> i64 {
         self.resident as i64 - self.used as i64
     }
+}
+
+impl State {
+    /// Sees that `bytes` more can be taken within `maxmemory`: evicts keys as `maxmemory-policy` says. False if there is
+    /// no room and nothing to evict. Takes a bounded time (`maxmemory-eviction-tenacity`), after which the rest is
+    /// left to the workers' sweep, and true is given if anything went. `now` is in ms since the epoch.
+    #[inline]
+    pub fn make_room(&self, config: &Config, bytes: u64, now: i64) -> bool {
+        config.maxmemory == 0 || alloc::used() + bytes <= config.maxmemory || self.evict(config, bytes, now)
+    }
+
+    #[cold]
+    fn evict(&self, config: &Config, bytes: u64, now: i64) -> bool {
+        let Some(policy) = policy(config.maxmemory_policy) else {
+            // Redis counts what is used, not what is about to be.
+            return alloc::used() <= config.maxmemory;
+        };
+        let started = clock::monotonic_ns();
+        let limit_ns = tenacity_ns(config.maxmemory_eviction_tenacity);
+        let is_enough = || alloc::used() + bytes <= config.maxmemory || clock::monotonic_ns() - started > limit_ns;
+        let samples = config.maxmemory_samples as usize;
+        let access = access(config, now, 0);
+        // Where nothing was found just now, all shards need not be searched again by every command.
+        let mut notes = Vec::new();
+        let found = self.barren_at.load(Ordering::Relaxed) != now
+            && self.keyspace.evict(policy, access, samples, random::next, is_enough, &mut notes) > 0;
+        if !notes.is_empty() {
+            self.tell(config, &notes);
+        }
+        if !found {
+            self.barren_at.store(now, Ordering::Relaxed);
+        }
+        // What is asked for may still fit: a request takes less if it replaces a value.
+        found || alloc::used() <= config.maxmemory
+    }
+}
+
+/// How accesses are noted under the directives in force; `random` serves LFU.
+#[inline]
+pub fn access(config: &Config, now: i64, random: u32) -> Access {
+    match config.maxmemory_policy {
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => {
+            Access::lfu(now, config.lfu_log_factor, config.lfu_decay_time, random)
+        }
+        MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => Access::segmented(now),
+        _ => Access::lru(now),
+    }
+}
+
+/// How long one command may evict, in ns, by `maxmemory-eviction-tenacity`: as in Redis, up to 500 µs at the default
+/// of 10, growing by 15 % a step beyond, without a limit at 100.
+fn tenacity_ns(tenacity: u32) -> u64 {
+    match tenacity {
+        0..=10 => 50_000 * u64::from(tenacity),
+        11..100 => (500_000.0 * 1.15f64.powi(tenacity as i32 - 10)) as u64,
+        _ => u64::MAX,
+    }
+}
+
+fn policy(directive: MaxmemoryPolicy) -> Option<Policy> {
+    let (rank, volatile) = match directive {
+        MaxmemoryPolicy::AllkeysLru => (Rank::Lru, false),
+        MaxmemoryPolicy::VolatileLru => (Rank::Lru, true),
+        MaxmemoryPolicy::AllkeysLfu => (Rank::Lfu, false),
+        MaxmemoryPolicy::VolatileLfu => (Rank::Lfu, true),
+        MaxmemoryPolicy::AllkeysRandom => (Rank::Random, false),
+        MaxmemoryPolicy::VolatileRandom => (Rank::Random, true),
+        MaxmemoryPolicy::VolatileTtl => (Rank::Ttl, true),
+        MaxmemoryPolicy::NoEviction => return None,
+    };
+    Some(Policy { rank, volatile })
 }
 
 fn percent(part: u64, whole: u64) -> f64 {

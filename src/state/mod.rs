@@ -20,7 +20,7 @@ mod transaction;
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
 pub use errors::ErrorKinds;
 pub use latency::{LatencyMonitor, Spike, Spikes};
-pub use memory::MemoryReport;
+pub use memory::{MemoryReport, access};
 pub use monitor::Monitors;
 pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
@@ -36,7 +36,7 @@ use crate::keyspace::Keyspace;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
@@ -107,6 +107,8 @@ pub struct State {
     startup_memory: AtomicU64,
     /// The most memory that was seen in use, and when (ms since the epoch).
     peak_memory: Mutex<(u64, i64)>,
+    /// When an eviction found nothing last, in ms since the epoch.
+    barren_at: AtomicI64,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
     stopped: Notify,
@@ -168,6 +170,7 @@ impl State {
             rates: Rates::default(),
             startup_memory: AtomicU64::new(0),
             peak_memory: Mutex::new((0, now)),
+            barren_at: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),

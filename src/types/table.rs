@@ -23,6 +23,8 @@ const MAX_BUCKETS: usize = 128;
 const PREFIX_BITS: u32 = 24;
 /// A segment whose prefix is used up can not split further: it grows instead. Only colliding hashes lead there.
 const MAX_DEPTH: u32 = PREFIX_BITS;
+/// Random buckets that are tried before a sample goes through the table.
+const SAMPLE_TRIES: usize = 64;
 /// Random slots that are tried before the segments are walked for a random entry.
 const RANDOM_TRIES: usize = 256;
 /// Bits of a table's SCAN cursor.
@@ -220,8 +222,44 @@ impl<S: Slot> Table<S> {
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Place> {
         let index = self.segment_of(hash)?;
-        let (bucket, slot) = self.segments[index].find(tag_of(hash), key)?;
+        let tag = tag_of(hash);
+        let (bucket, slot) = self.segments[index].find(tag, |slot| slot.has_tag(tag) && slot.is_of(key))?;
         Some(Place { segment: index as u32, bucket: bucket as u32, slot: slot as u32 })
+    }
+
+    /// Finds an entry of which only the hash is known; `rehash` gives the hash of an entry.
+    pub fn find_hash(&self, hash: u64, rehash: impl Fn(&S) -> u64) -> Option<Place> {
+        let index = self.segment_of(hash)?;
+        let tag = tag_of(hash);
+        let (bucket, slot) = self.segments[index].find(tag, |slot| slot.has_tag(tag) && rehash(slot) == hash)?;
+        Some(Place { segment: index as u32, bucket: bucket as u32, slot: slot as u32 })
+    }
+
+    /// Calls `found` for the entries of a random bucket, every bucket about as likely; with `with_ttl` only for those
+    /// that have a deadline. Goes on to further buckets until there was one, if there is any. `random` gives 64 random
+    /// bits.
+    pub fn sample(&self, with_ttl: bool, random: &mut impl FnMut() -> u64, mut found: impl FnMut(&S)) {
+        if self.len == 0 || with_ttl && self.timed == 0 {
+            return;
+        }
+        let fits = |slot: &&S| !slot.is_vacant() && (!with_ttl || slot.has_deadline());
+        let mut look = |bucket: &Bucket<S>| {
+            bucket.0.iter().filter(fits).for_each(S::prefetch);
+            bucket.0.iter().filter(fits).for_each(&mut found);
+            bucket.0.iter().any(|slot| fits(&slot))
+        };
+        for _ in 0..SAMPLE_TRIES {
+            let segment =
+                &self.segments[self.directory[below(random(), self.directory.len() as u64) as usize] as usize];
+            let count = segment.buckets.len() as u64;
+            if segment.len > 0 && look(&segment.buckets[below(random(), count) as usize]) {
+                return;
+            }
+        }
+        // There are few: the next from a random segment on.
+        let (behind, front) = self.segments.split_at(below(random(), self.segments.len() as u64) as usize);
+        let mut buckets = front.iter().chain(behind).flat_map(|segment| &segment.buckets);
+        buckets.find(|bucket| look(bucket));
     }
 
     /// The slot at a place that [`Table::find`] gave.
@@ -543,7 +581,7 @@ impl<S: Slot> Segment<S> {
     }
 
     #[inline]
-    fn find(&self, tag: u16, key: &[u8]) -> Option<(usize, usize)> {
+    fn find(&self, tag: u16, is_it: impl Fn(&S) -> bool) -> Option<(usize, usize)> {
         if self.buckets.is_empty() {
             return None;
         }
@@ -552,7 +590,7 @@ impl<S: Slot> Segment<S> {
             let bucket = &self.buckets[at];
             let mut full = true;
             for (index, slot) in bucket.0.iter().enumerate() {
-                if slot.has_tag(tag) && slot.is_of(key) {
+                if is_it(slot) {
                     return Some((at, index));
                 }
                 full &= !slot.is_vacant();
