@@ -447,7 +447,7 @@ impl Cache for Cenote {
             return true;
         }
         if self.keys >= self.room {
-            self.keys -= self.keyspace.evict(self.policy, access, 5, cenote::random::next, || true);
+            self.keys -= self.keyspace.evict(self.policy, access, 5, cenote::random::next, || true, &mut Vec::new());
         }
         self.keyspace.lock(at).set(0, hash, &key, NewValue::Int(0), Ttl::None, 0, access, Event::SET);
         self.keys += 1;
