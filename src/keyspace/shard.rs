@@ -374,11 +374,6 @@ impl Shard {
         self.garbage.push(slot);
     }
 
-    /// Sets the access bits of an entry.
-    pub(super) fn set_access(&mut self, db: usize, place: Place, access: u32) {
-        self.databases[db].set_access(place, access);
-    }
-
     pub(super) fn hasher(&self) -> &SeedableRandomState {
         &self.hasher
     }
