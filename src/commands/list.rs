@@ -197,13 +197,13 @@ fn pushed(end: End) -> Event {
     event(end, "lpush", "rpush")
 }
 
-fn popped(end: End) -> Event {
+pub(super) fn popped(end: End) -> Event {
     event(end, "lpop", "rpop")
 }
 
 /// Writes an element.
 #[inline]
-fn bulk(reply: &mut Reply<'_>, element: Element<'_>) {
+pub(super) fn bulk(reply: &mut Reply<'_>, element: Element<'_>) {
     match element {
         Element::Item(Item::Text(text)) => reply.bulk(text),
         Element::Item(Item::Int(number)) => reply.bulk_integer(number),

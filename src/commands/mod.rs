@@ -24,6 +24,7 @@ mod latency;
 mod later;
 mod lcs;
 mod list;
+mod list_block;
 mod memory;
 mod monitor;
 mod options;
@@ -72,6 +73,7 @@ const FAMILIES: &[&[Spec]] = &[
     latency::COMMANDS,
     lcs::COMMANDS,
     list::COMMANDS,
+    list_block::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,
     pubsub::COMMANDS,
