@@ -400,6 +400,8 @@ fn read_through(page: &mut Page<'_>) {
         ("fenced", load(&fills.fenced)),
         ("unkept", load(&fills.unkept)),
         ("absent", load(&fills.absent)),
+        ("refreshed", load(&fills.refreshed)),
+        ("ahead", load(&fills.ahead)),
     ] {
         page.add(&format!("readthrough_{name}"), count);
     }
@@ -432,9 +434,10 @@ fn read_through_feed(page: &mut Page<'_>, feed: &FeedSnapshot) {
 
 fn read_through_source(page: &mut Page<'_>, source: &SourceSnapshot) {
     let name: String = source.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let SourceSnapshot { loads, rows, absent, unparsable, queries, retries, .. } = source;
+    let SourceSnapshot { loads, rows, absent, unparsable, queries, batches, batched, retries, .. } = source;
     let figures = format!(
-        "loads={loads},rows={rows},absent={absent},unparsable={unparsable},queries={queries},retries={retries}"
+        "loads={loads},rows={rows},absent={absent},unparsable={unparsable},queries={queries},batches={batches},\
+         batched={batched},retries={retries}"
     );
     page.add(&format!("source_{name}"), figures);
     let causes = Cause::ALL.map(|cause| format!("{}={}", cause.name(), source.errors[cause.index()]));

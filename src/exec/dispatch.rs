@@ -4,7 +4,7 @@
 
 use super::admit::{Refusal, arity_fits};
 use super::block::{self, Around, Blocked};
-use super::fill::{Fill, Filled};
+use super::fill::{self, Fill, Filled, Interest};
 use super::locks::Locks;
 use super::multi;
 use crate::clock;
@@ -70,6 +70,8 @@ pub struct Dispatch<'a> {
     pub garbage: &'a mut Vec<Slot>,
     /// What was loaded for the first request, which waited for it.
     pub filled: Option<Filled>,
+    /// Loads that were begun for later requests of the connection.
+    pub ahead: &'a mut Vec<Interest>,
 }
 
 type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
@@ -126,17 +128,55 @@ impl Dispatch<'_> {
             batch.now = clock::wall_ms(batch.clock);
             let (ran, after) = if self.is_plain(&batch, at) { self.group(&mut batch, at, out) } else { (0, None) };
             at += ran;
-            if after.is_some() {
-                return after.unwrap_or(After::Done);
-            }
-            if ran == 0 {
-                if let Some(after) = self.single(&mut batch, at, out) {
-                    return after;
-                }
+            let after = if ran > 0 || after.is_some() {
+                after
+            } else {
                 at += 1;
+                self.single(&mut batch, at - 1, out)
+            };
+            if let Some(after) = after {
+                if let After::Fill(index, _) = &after {
+                    self.look_ahead(&batch, index + 1);
+                }
+                return after;
             }
         }
+        self.ahead.clear();
         After::Done
+    }
+
+    /// A request waits for loads: begins those that the requests behind it will want, so that they go in one query.
+    /// They run in their order all the same, and find what is there by then.
+    fn look_ahead(&mut self, batch: &Batch<'_>, from: usize) {
+        self.ahead.retain(|interest| !interest.is_over());
+        let (keyspace, db) = (&self.state.keyspace, self.client.db());
+        let mut changed: ArrayVec<Hash, GROUP_KEYS> = ArrayVec::new();
+        for index in from..batch.requests.len() {
+            let args = batch.args(index);
+            let Some(command) = commands::find(&args) else { continue };
+            let spec = command.spec;
+            // Behind any other command things may be different altogether: another database, a transaction.
+            if !matches!(spec.run, Run::Data(_)) || matches!(spec.keys, Keys::All) || changed.is_full() {
+                return;
+            }
+            if !arity_fits(spec.arity, args.len()) {
+                continue;
+            }
+            let fills = spec.fill.with(&args) != commands::Fill::No;
+            spec.keys.each(&args, |at| {
+                let key = args.at(at);
+                let hash = keyspace.hash(key);
+                if changed.contains(&hash) {
+                    return;
+                }
+                if fills {
+                    fill::look_ahead(self.state, db, key, hash, batch.now, self.ahead);
+                } else if spec.flags.has(Flags::WRITE) {
+                    // What is loaded now would be void by then.
+                    let _ = changed.try_push(hash);
+                }
+            });
+        }
     }
 
     /// True if no guard but those of the rows can stand in the way of the group that begins with request `from`.
@@ -203,9 +243,9 @@ impl Dispatch<'_> {
                 .with_limits(&self.config.limits);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
-                && view.missed()
+                && view.wants()
                 && plan.command.spec.fill == commands::Fill::Read
-                && let Some(fill) = Fill::begin(state, &mut view, 0)
+                && let Some(fill) = Fill::begin(state, &mut view, 0, true)
             {
                 out.truncate(mark);
                 (ran, after) = (index, Some(After::Fill(from + index, fill)));
@@ -365,7 +405,7 @@ impl Dispatch<'_> {
         filled: Option<Filled>,
         out: &mut Output,
     ) -> Result<Outcome, Wait> {
-        let Filled { loaded, round } = filled.unwrap_or_default();
+        let Filled { loaded, stale, round } = filled.unwrap_or_default();
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(line) => {
@@ -393,7 +433,17 @@ impl Dispatch<'_> {
         let mut shards = locks.shards();
         let access = self.access(batch);
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
-        let ran = match self.run_filled((command, run), view.with_loaded(&loaded), round, args, out) {
+        let mut view = view.with_loaded(&loaded);
+        // What could not be loaded anew is served as it is; a nil would claim that the row does not exist.
+        let gone = stale.iter().find(|(key, _)| view.find(*key).is_none());
+        let outcome = match gone {
+            Some((_, line)) => {
+                Reply::new(out, self.client.version).error(line);
+                Ok(Outcome::Done)
+            }
+            None => self.run_filled((command, run), view, round, args, out),
+        };
+        let ran = match outcome {
             Ok(Outcome::Block(block)) => {
                 let ns = clock::monotonic_ns() - batch.clock;
                 Err(Wait::Block(Blocked::begin((self.client, ns), command, args, *block, &keys, &mut shards)))
@@ -431,16 +481,16 @@ impl Dispatch<'_> {
         // A key that was loaded and is not there any more has changed since: it is loaded again.
         if before
             && (0..view.len()).any(|key| !view.was_absent(key))
-            && let Some(fill) = Fill::begin(self.state, &mut view, round)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round, false)
         {
             return Err(fill);
         }
         let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
         if has_routes
             && !view.is_filled()
-            && view.missed()
+            && view.wants()
             && command.spec.fill == commands::Fill::Read
-            && let Some(fill) = Fill::begin(self.state, &mut view, round)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round, true)
         {
             return Err(fill);
         }

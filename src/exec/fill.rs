@@ -1,14 +1,15 @@
-//! Read-through: which missing keys of a command are to be loaded, and what happens to what was loaded. Knows the
-//! keyspace's flights and the sources' routes; no sockets, and nothing of how a source loads.
+//! Read-through: which keys of a command are to be loaded, who waits for them, and what happens to what was loaded.
+//! Knows the keyspace's flights and the sources' routes; no sockets, and nothing of how a source loads.
 //!
 //! A command that missed a routed key joins the key's flight, or starts one, while the key's shard is still locked:
-//! so a change of the key either comes before the flight, or voids its lease. Then its connection alone waits.
+//! so a change of the key either comes before the flight, or voids its lease. Then its connection alone waits. What is
+//! stale but may be served is answered at once, and loaded anew with nobody waiting.
 
 use crate::clock;
-use crate::keyspace::{self, Access, Flight, Hash, Landed, Landing, Loaded, NewValue, Standing, View};
+use crate::keyspace::{self, Access, Flight, Hash, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
 use crate::protocol::SHARE_AT;
 use crate::random;
-use crate::source::{self, Params, Route, Sources};
+use crate::source::{self, Answer, Captures, Route, Sources, Wish};
 use crate::state::State;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -17,12 +18,18 @@ use std::time::Duration;
 
 /// A load ends by its own deadline; who waits for it gives it so much more, to get its error rather than another.
 const GRACE: Duration = Duration::from_millis(250);
+/// How long a client that may get a stale value waits for a fresh one.
+const STALE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How often a command that changes part of a value waits for it, at most: each time the value was gone again before
 /// the command could run.
 const MAX_ROUNDS: u32 = 3;
 /// Loads under way, at most: an MGET may name a million keys. The sources bound what waits for them further.
 const MAX_LOADS: u64 = 16_384;
+/// Commands that wait for one load, at most.
+const MAX_WAITERS: usize = 100_000;
+/// Keys that are looked for ahead of one connection's commands, at most.
+const MAX_AHEAD: usize = 1024;
 
 /// What a command waits for before it can run again.
 #[derive(Debug)]
@@ -33,12 +40,21 @@ pub struct Fill {
     round: u32,
     /// The error line that answers the command without waiting.
     refusal: Option<Arc<str>>,
-    /// The keys that are being loaded, by their position among the command's keys.
-    flights: Vec<(usize, Arc<Flight>)>,
+    flights: Vec<Awaited>,
     /// How long the client waits, at most.
     patience: Duration,
     /// Names the route in errors.
     route: Arc<str>,
+}
+
+/// A key that is being loaded.
+#[derive(Debug)]
+struct Awaited {
+    /// Its position among the command's keys.
+    key: usize,
+    interest: Interest,
+    /// What is there may be served if the load fails.
+    may_be_stale: bool,
 }
 
 /// What a command waited for.
@@ -46,39 +62,127 @@ pub struct Fill {
 pub struct Filled {
     /// What was loaded for each key of the command (empty: it did not wait), or the error line that answers it.
     pub(super) loaded: Result<Vec<Option<Bytes>>, Arc<str>>,
+    /// Keys whose load failed, and which are served as they are, unless they are gone: then this is the answer.
+    pub(super) stale: Vec<(usize, Arc<str>)>,
     /// How often it has waited.
     pub(super) round: u32,
 }
 
 impl Default for Filled {
     fn default() -> Self {
-        Self { loaded: Ok(Vec::new()), round: 0 }
+        Self { loaded: Ok(Vec::new()), stale: Vec::new(), round: 0 }
+    }
+}
+
+/// Somebody's interest in a flight. The last one to lose it lets the source know.
+pub struct Interest {
+    sources: Arc<Sources>,
+    route: Arc<Route>,
+    flight: Arc<Flight>,
+}
+
+impl Interest {
+    /// To be made with the key's shard locked.
+    fn new(sources: &Arc<Sources>, route: &Arc<Route>, flight: &Arc<Flight>) -> Self {
+        flight.enter();
+        Self { sources: Arc::clone(sources), route: Arc::clone(route), flight: Arc::clone(flight) }
+    }
+
+    /// The load goes on whoever leaves: what it brings is wanted in the cache.
+    fn persist(&self) {
+        self.flight.enter();
+    }
+
+    /// True once the load has ended.
+    pub fn is_over(&self) -> bool {
+        self.flight.is_over()
+    }
+}
+
+impl std::fmt::Debug for Interest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interest").field("route", &self.route.name).field("flight", &self.flight).finish()
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        if self.flight.leave() && !self.flight.is_over() {
+            self.sources.left(&self.route);
+        }
+    }
+}
+
+/// A routed key.
+struct Routed<'a> {
+    sources: &'a Arc<Sources>,
+    route: &'a Arc<Route>,
+    captures: Captures,
+    db: usize,
+    hash: Hash,
+    key: &'a [u8],
+}
+
+impl Routed<'_> {
+    /// Joins the key's flight or starts one, with its shard locked. True if it is a new one.
+    fn join(&self, state: &Arc<State>, shard: &mut Shard, now: i64) -> (Interest, bool) {
+        let until = now + (self.route.load_timeout + GRACE).as_millis() as i64;
+        let (flight, is_new) = shard.join_flight((self.db, self.hash, self.key), &self.route.terms, now, until);
+        let interest = Interest::new(self.sources, self.route, &flight);
+        if is_new {
+            state.fills.loading.fetch_add(1, Ordering::Relaxed);
+            let key = Bytes::copy_from_slice(self.key);
+            let load = Load {
+                state: Arc::clone(state),
+                db: self.db,
+                hash: self.hash,
+                key: key.clone(),
+                route: Arc::clone(self.route),
+                flight,
+                started: clock::monotonic_ns(),
+            };
+            self.sources.load(self.route, self.captures.params(key), Box::new(load));
+        }
+        (interest, is_new)
     }
 }
 
 impl Fill {
-    /// Joins or starts the flights of all keys of a command that are routed and unknown; None if there are none.
-    /// The view's shards are locked; the command has waited `round` times.
-    pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>, round: u32) -> Option<Self> {
+    /// Joins or starts the flights of all keys of a command that are routed and unknown or stale; None if there are none
+    /// to wait for. The view's shards are locked; the command has waited `round` times. `reads`: it only reads, so
+    /// that what is stale may do.
+    pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>, round: u32, reads: bool) -> Option<Self> {
         let mut fill: Option<Self> = None;
-        let sources = state.sources.load();
+        let guard = state.sources.load();
+        let (sources, now, db) = (&*guard, view.now(), view.db());
         for key in 0..view.len() {
-            let is_known = matches!(view.standing(key), Some(Standing::Fresh | Standing::Paused));
-            if is_known || view.is_absent(key) {
+            let standing = view.standing(key);
+            if matches!(standing, Some(Standing::Fresh | Standing::Paused)) || view.is_absent(key) {
                 continue;
             }
-            let Some((route, captures)) = sources.find(view.db() as u32, view.key(key)) else { continue };
+            let Some((route, captures)) = sources.find(db as u32, view.key(key)) else {
+                if standing == Some(Standing::Over) {
+                    // Nobody will load it anew, and it must not be served.
+                    view.remove(key);
+                }
+                continue;
+            };
+            let routed = Routed { sources, route, captures, db, hash: view.hash(key), key: view.key(key) };
+            if let Some(Standing::Due | Standing::Stale) = standing
+                && (reads || standing == Some(Standing::Due))
+            {
+                if standing == Some(Standing::Stale) || state.fills.may_refresh() {
+                    let (interest, is_new) = routed.join(state, view.shard(key), now);
+                    state.fills.refreshed.fetch_add(u64::from(is_new), Ordering::Relaxed);
+                    interest.persist();
+                }
+                continue;
+            }
             let patience = route.load_timeout + GRACE;
             let waited_for = fill.get_or_insert_with(|| {
                 state.fills.waits.fetch_add(1, Ordering::Relaxed);
-                Self {
-                    keys: view.len(),
-                    round: round + 1,
-                    refusal: None,
-                    flights: Vec::new(),
-                    patience,
-                    route: route.name.as_ref().into(),
-                }
+                let (round, name) = (round + 1, route.name.as_ref().into());
+                Self { keys: view.len(), round, refusal: None, flights: Vec::new(), patience, route: name }
             });
             waited_for.patience = waited_for.patience.max(patience);
             waited_for.refusal = refusal(state, route, view.loaded(key), round);
@@ -86,22 +190,22 @@ impl Fill {
                 break;
             }
             route.stats.wait();
-            let (flight, is_new) = view.join_flight(key, &route.terms, view.now() + patience.as_millis() as i64);
+            let may_be_stale = reads && standing == Some(Standing::Fallback);
+            let (interest, is_new) = routed.join(state, view.shard(key), now);
+            if may_be_stale {
+                interest.persist();
+            }
             if is_new {
-                let params = captures.params(Bytes::copy_from_slice(view.key(key)));
-                let load = Load {
-                    sources: Arc::clone(&sources),
-                    db: view.db(),
-                    hash: view.hash(key),
-                    route: Arc::clone(route),
-                    flight: Arc::clone(&flight),
-                };
-                state.fills.loading.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(load.run(Arc::clone(state), params));
+                state.fills.note_wanted();
             } else {
                 state.fills.joined.fetch_add(1, Ordering::Relaxed);
             }
-            waited_for.flights.push((key, flight));
+            if interest.flight.wanted() > MAX_WAITERS {
+                let text = format!("TRYAGAIN route '{}': too many wait for this key", route.name);
+                waited_for.refusal = Some(text.into());
+                break;
+            }
+            waited_for.flights.push(Awaited { key, interest, may_be_stale });
         }
         fill
     }
@@ -110,19 +214,61 @@ impl Fill {
     pub async fn wait(self) -> Filled {
         let round = self.round;
         if let Some(line) = self.refusal {
-            return Filled { loaded: Err(line), round };
+            return Filled { loaded: Err(line), stale: Vec::new(), round };
         }
+        let mut stale = Vec::new();
         let all = async {
             let mut loaded = vec![None; self.keys];
-            for (key, flight) in &self.flights {
-                loaded[*key] = flight.wait().await?;
+            for Awaited { key, interest, may_be_stale } in &self.flights {
+                let flight = &interest.flight;
+                let result = if *may_be_stale {
+                    let late = |_| Err(late(&self.route));
+                    tokio::time::timeout(STALE_PATIENCE, flight.wait()).await.unwrap_or_else(late)
+                } else {
+                    flight.wait().await
+                };
+                match result {
+                    Ok(value) => loaded[*key] = value,
+                    Err(line) if *may_be_stale => stale.push((*key, line)),
+                    Err(line) => return Err(line),
+                }
             }
             Ok(loaded)
         };
-        let late = |_| Err(format!("TRYAGAIN route '{}': no answer from the source in time", self.route).into());
-        let loaded = tokio::time::timeout(self.patience, all).await.unwrap_or_else(late);
-        Filled { loaded, round }
+        let loaded = tokio::time::timeout(self.patience, all).await.unwrap_or_else(|_| Err(late(&self.route)));
+        Filled { loaded, stale, round }
     }
+}
+
+fn late(route: &str) -> Arc<str> {
+    format!("TRYAGAIN route '{route}': no answer from the source in time").into()
+}
+
+/// Starts the load of a key that a later command of the connection will look for, if it is routed and unknown; without
+/// waiting, and nothing else: that command decides what to make of it.
+pub(super) fn look_ahead(state: &Arc<State>, db: usize, key: &[u8], hash: Hash, now: i64, ahead: &mut Vec<Interest>) {
+    if ahead.len() >= MAX_AHEAD || state.fills.loading.load(Ordering::Relaxed) >= MAX_LOADS {
+        return;
+    }
+    let guard = state.sources.load();
+    let Some((route, captures)) = guard.find(db as u32, key) else { return };
+    let mut shard = state.keyspace.lock(state.keyspace.shard_of(hash));
+    if shard.is_absent(db, hash, key, now) {
+        return;
+    }
+    if shard.find(db, hash, key, now).is_some() {
+        let is_due = shard.is_due(now);
+        if !is_due || !matches!(shard.standing(db, hash, now), Standing::Fallback | Standing::Over) {
+            return;
+        }
+    }
+    let routed = Routed { sources: &guard, route, captures, db, hash, key };
+    let (interest, is_new) = routed.join(state, &mut shard, now);
+    state.fills.ahead.fetch_add(u64::from(is_new), Ordering::Relaxed);
+    let garbage = &mut std::mem::take(&mut shard.garbage);
+    drop(shard);
+    keyspace::free(garbage);
+    ahead.push(interest);
 }
 
 /// Why a key is not loaded (again), as the error line for the client. `before` is what the last load brought.
@@ -139,73 +285,105 @@ fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> 
     Some(format!("TRYAGAIN route '{}': {why}", route.name).into())
 }
 
-/// One load, in a task of its own: the client who asked first may leave.
+/// One load. Dropped without an answer, it ends the flight, so that nobody waits for nothing.
 struct Load {
-    /// Those that the route was found in: others may be in force by now.
-    sources: Arc<Sources>,
+    state: Arc<State>,
     db: usize,
     hash: Hash,
+    key: Bytes,
     route: Arc<Route>,
     flight: Arc<Flight>,
+    /// By the monotonic clock, in ns.
+    started: u64,
 }
 
-/// Ends the flight even if the load's task is dropped or panics, so that nobody waits for nothing.
-struct EndOnDrop<'a>(&'a State, &'a Load);
-
-impl Drop for EndOnDrop<'_> {
+impl Drop for Load {
     fn drop(&mut self) {
-        let Self(state, load) = self;
-        state.fills.loading.fetch_sub(1, Ordering::Relaxed);
-        state.keyspace.lock(state.keyspace.shard_of(load.hash)).end_flight(load.hash, &load.flight);
-        load.flight.finish(Err(format!("TRYAGAIN route '{}': the load was given up", load.route.name).into()));
+        self.state.fills.loading.fetch_sub(1, Ordering::Relaxed);
+        if !self.flight.is_over() {
+            self.lock().end_flight(self.hash, &self.flight);
+            self.flight.finish(Err(self.given_up()));
+        }
     }
 }
 
-impl Load {
-    async fn run(self, state: Arc<State>, params: Params) {
-        let guard = EndOnDrop(&state, &self);
-        let key = params.key().clone();
-        let loaded: Loaded = match self.sources.load(&self.route, params).await {
+impl Wish for Load {
+    fn grant(self: Box<Self>, answer: Answer) {
+        let loaded: Loaded = match answer.result {
             Ok(source::Loaded::Value(value)) => Ok(Some(value)),
             Ok(source::Loaded::Absent) => Ok(None),
             Err(error) => Err(error.line(&self.route.name).into()),
         };
-        self.store(&state, &key, &loaded);
+        self.store(&loaded, answer.snapshot.as_deref());
         self.flight.finish(loaded);
-        drop(guard);
     }
 
-    fn store(&self, state: &State, key: &[u8], loaded: &Loaded) {
-        let now = clock::now_ms();
-        let mut shard = state.keyspace.lock(state.keyspace.shard_of(self.hash));
-        let (flight, terms) = (&self.flight, &self.route.terms);
-        let landing = Landing { flight, db: self.db, hash: self.hash, key, terms, snapshot: None };
-        match loaded {
-            Ok(Some(value)) if fits(state, value) => {
-                let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };
-                let counter = match shard.store_loaded(&landing, form, now, Access::lru(now)) {
-                    Landed::Stored => &state.fills.stored,
-                    Landed::Voided => &state.fills.voided,
-                    Landed::Fenced => &state.fills.fenced,
-                };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(None) => {
-                state.fills.absent.fetch_add(1, Ordering::Relaxed);
-                shard.store_absent(&landing, now);
-            }
-            Ok(Some(_)) => {
-                state.fills.unkept.fetch_add(1, Ordering::Relaxed);
-                shard.end_flight(self.hash, &self.flight);
-            }
-            Err(_) => shard.fail_load(self.db, self.hash, &self.flight, now, random::next()),
+    fn is_wanted(&self) -> bool {
+        self.flight.wanted() > 0
+    }
+
+    fn give_up(&self) -> bool {
+        let mut shard = self.lock();
+        // Whoever joins does so with the shard locked.
+        let is_alone = self.flight.wanted() == 0;
+        if is_alone {
+            shard.end_flight(self.hash, &self.flight);
+            self.flight.finish(Err(self.given_up()));
         }
+        is_alone
+    }
+}
+
+impl Load {
+    fn lock(&self) -> keyspace::ShardGuard<'_> {
+        self.state.keyspace.lock(self.state.keyspace.shard_of(self.hash))
+    }
+
+    fn given_up(&self) -> Arc<str> {
+        format!("TRYAGAIN route '{}': the load was given up", self.route.name).into()
+    }
+
+    fn store(&self, loaded: &Loaded, snapshot: Option<&crate::freshness::Snapshot>) {
+        let (state, terms) = (&*self.state, &self.route.terms);
+        let now = clock::now_ms();
+        // Past its time, what it had to see may have been forgotten.
+        let took_ms = (clock::monotonic_ns() - self.started) / 1_000_000;
+        let is_late = took_ms as i64 > terms.horizon.longest_ms();
+        let is_kept = matches!(loaded, Ok(Some(value)) if fits(state, value));
+        let mut shard = self.lock();
+        let landing = Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot };
+        let landed = match loaded {
+            Ok(Some(value)) if is_kept && !is_late => {
+                let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };
+                shard.store_loaded(&landing, form, now, Access::lru(now))
+            }
+            Ok(None) if !is_late => {
+                state.fills.absent.fetch_add(1, Ordering::Relaxed);
+                shard.store_absent(&landing, now)
+            }
+            Ok(_) => {
+                shard.end_flight(self.hash, &self.flight);
+                if is_late { Landed::Voided } else { Landed::Stored }
+            }
+            Err(_) => {
+                shard.fail_load(self.db, self.hash, &self.flight, now, random::next());
+                Landed::Stored
+            }
+        };
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
         keyspace::free(&mut garbage);
         if keyspace::take_stirred() {
             super::block::settle_shard(state, state.keyspace.shard_of(self.hash), now);
         }
+        let counter = match (landed, loaded) {
+            (Landed::Voided, _) => &state.fills.voided,
+            (Landed::Fenced, _) => &state.fills.fenced,
+            (Landed::Stored, Ok(Some(_))) if is_kept => &state.fills.stored,
+            (Landed::Stored, Ok(Some(_))) => &state.fills.unkept,
+            (Landed::Stored, _) => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

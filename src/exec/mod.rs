@@ -10,4 +10,4 @@ mod multi;
 
 pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};
-pub use fill::{Fill, Filled};
+pub use fill::{Fill, Filled, Interest};

@@ -197,7 +197,7 @@ impl Dispatch<'_> {
                 view = view.with_loaded(&loaded);
             }
             if (0..view.len()).any(|key| !view.was_absent(key))
-                && let Some(fill) = Fill::begin(self.state, &mut view, filled.round)
+                && let Some(fill) = Fill::begin(self.state, &mut view, filled.round, false)
             {
                 return Some((fill, db));
             }

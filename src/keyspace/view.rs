@@ -4,14 +4,12 @@
 use super::access::Access;
 use super::change::{Edit, Event};
 use super::entry::{Entry, NewValue, Text, WrongType};
-use super::lease::{Flight, Standing};
+use super::lease::Standing;
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
 use crate::config::Limits;
-use crate::freshness::Terms;
 use crate::types::{Collection, Place, tag_of};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// A key of the running command.
 #[derive(Clone, Copy, Debug)]
@@ -240,10 +238,9 @@ impl<'v, 's> View<'v, 's> {
         self.shards[shard].is_absent(self.db, hash, bytes, self.now)
     }
 
-    /// The load of a key, and whether the caller must start it; see [`Shard::join_flight`].
-    pub fn join_flight(&mut self, key: usize, terms: &Arc<Terms>, until: i64) -> (Arc<Flight>, bool) {
-        let Key { bytes, hash, shard } = self.keys[key];
-        self.shards[shard].join_flight((self.db, hash, bytes), terms, self.now, until)
+    /// The locked shard of a key.
+    pub fn shard(&mut self, key: usize) -> &mut Shard {
+        self.shards[self.keys[key].shard]
     }
 
     /// True if a key was not found, or is to be loaded anew.

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
-use crate::exec::{After, Blocked, Dispatch, Filled, Request};
+use crate::exec::{After, Blocked, Dispatch, Filled, Interest, Request};
 use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
@@ -150,6 +150,8 @@ pub(super) struct Session {
     waker: Option<Waker>,
     /// What was loaded for the first of the parsed requests.
     filled: Option<Filled>,
+    /// Loads that were begun for those behind it.
+    ahead: Vec<Interest>,
 }
 
 impl Drop for Session {
@@ -179,6 +181,7 @@ impl Session {
             lingers: false,
             waker: None,
             filled: None,
+            ahead: Vec::new(),
         }
     }
 
@@ -486,6 +489,7 @@ impl Session {
                 client: &mut self.client,
                 garbage: &mut shared.garbage,
                 filled: self.filled.take(),
+                ahead: &mut self.ahead,
             };
             let after = dispatch.run(buf, &parsed.spans, &parsed.requests, &mut shared.output);
             let next = match &after {

@@ -157,7 +157,11 @@ fn describe(out: &mut dyn Write, route: &Route, prepared: &Prepared) -> io::Resu
     if !parameters.is_empty() {
         writeln!(out, "  parameters  {}", comma(&parameters))?;
     }
-    writeln!(out, "  columns     {}", comma(&columns))
+    writeln!(out, "  columns     {}", comma(&columns))?;
+    match &prepared.batch {
+        Ok(_) => writeln!(out, "  batches     up to {} keys a query", route.batch_max),
+        Err(reason) => writeln!(out, "  batches     none, each key has a query of its own: {reason}"),
+    }
 }
 
 /// Whether changes of the route's rows are told, in words.

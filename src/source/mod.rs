@@ -4,8 +4,8 @@
 //! loads it: `postgres` runs the query on a connection of its `pool`, with the key's captures as typed parameters
 //! (`param`), and turns the row into a value (`value`). `check` explains a routes file.
 //!
-//! Every load is a future of its own, `Send + 'static`: it may run as a task that outlives the client who asked.
-//! Nothing here remembers loaded values or joins loads of one key; that is the caller's.
+//! Keys of one route that are wanted at the same time go in one query (`queue`). Every query is a task of its own, which
+//! outlives the client who asked. Nothing here remembers loaded values or joins loads of one key; that is the caller's.
 
 mod check;
 mod datetime;
@@ -21,12 +21,15 @@ mod plan;
 mod plan_tests;
 mod pool;
 mod postgres;
+mod postgres_batch;
 mod postgres_link;
+mod postgres_rows;
 mod postgres_statement;
 #[cfg(test)]
 mod postgres_tests;
 mod postgres_types;
 mod query;
+mod queue;
 mod reload;
 mod routes;
 #[cfg(test)]
@@ -46,6 +49,7 @@ pub use matcher::{Matcher, Overlap};
 pub use plan::{Fault as PlanFault, Finding, Plan};
 pub use postgres::Target;
 pub use query::Query;
+pub use queue::{Answer, Wish};
 pub use routes::{
     Backoff, Config, Databases, PasswordFrom, PoolConfig, RetryConfig, Route, Routes, Shape, SourceConfig,
 };
@@ -94,23 +98,22 @@ impl Sources {
         self.routes.find(database, key)
     }
 
-    /// Loads one key: `params` are the captures that [`Sources::find`] gave, with the key. The future is done within
-    /// the route's `load_timeout`, counted from this call. It can be spawned on any runtime; dropping it cancels the
-    /// query.
-    pub fn load(&self, route: &Arc<Route>, params: Params) -> LoadFuture {
+    /// Loads one key, together with others of its route that are wanted at the same time: `params` are the captures
+    /// that [`Sources::find`] gave, with the key. `wish` is granted within the route's `load_timeout`, counted from
+    /// this call, on a task of its own. To be called on a thread that runs a tokio runtime.
+    pub fn load(&self, route: &Arc<Route>, params: Params, wish: Box<dyn Wish>) {
         let deadline = Instant::now() + route.load_timeout;
-        let load = match self.sources.get(route.source) {
-            Some(source) => Arc::clone(source).load(Arc::clone(route), params, deadline),
-            // A route of another file than these sources.
-            None => Box::pin(std::future::ready(Err(Cause::Down.into()))),
-        };
-        let route = Arc::clone(route);
-        Box::pin(async move {
-            let started = Instant::now();
-            let result = load.await;
-            route.stats.load(&result, started.elapsed());
-            result
-        })
+        // A wish for a route of another file than these sources is given up.
+        if let Some(source) = self.sources.get(route.source) {
+            Arc::clone(source).load(route, params, deadline, wish);
+        }
+    }
+
+    /// Somebody left who waited for a key of a route: a query that nobody waits for any more is cancelled.
+    pub fn left(&self, route: &Route) {
+        if let Some(source) = self.sources.get(route.source) {
+            source.left(route);
+        }
     }
 
     /// Asks for the plan of a route's query, and what is wrong with it; the error is for an operator's eyes. It takes a
@@ -180,15 +183,14 @@ pub enum Loaded {
 /// The result of loading one key. It is cheap to clone, for the many who may wait for one load.
 pub type LoadResult = Result<Loaded, LoadError>;
 
-/// A running load.
-pub type LoadFuture = Pin<Box<dyn Future<Output = LoadResult> + Send + 'static>>;
-
 /// A database that rows are loaded from. Its methods may be called from any thread that runs a tokio runtime with
 /// time and I/O.
 pub trait Source: Send + Sync {
-    /// Loads one key of `route`. The future ends by `deadline`, whatever the database does; dropping it cancels the
-    /// query.
-    fn load(self: Arc<Self>, route: Arc<Route>, params: Params, deadline: Instant) -> LoadFuture;
+    /// Loads one key of `route`; `wish` is granted by `deadline`, whatever the database does.
+    fn load(self: Arc<Self>, route: &Arc<Route>, params: Params, deadline: Instant, wish: Box<dyn Wish>);
+
+    /// Somebody left who waited for a key of a route.
+    fn left(&self, route: &Route);
 
     /// Opens connections up to the pool's `min`, so that the first loads need not. Failures are left to the loads.
     fn warm(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
@@ -221,11 +223,13 @@ pub enum Cause {
     Size,
     /// More than one row where one is due.
     Rows,
+    /// More rows than the route's `max_rows`.
+    MaxRows,
 }
 
 impl Cause {
     /// Every cause, in the order of [`Cause::index`].
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::Down,
         Cause::BreakerOpen,
         Cause::QueueFull,
@@ -235,6 +239,7 @@ impl Cause {
         Cause::Type,
         Cause::Size,
         Cause::Rows,
+        Cause::MaxRows,
     ];
 
     /// Its place in [`Cause::ALL`].
@@ -254,6 +259,7 @@ impl Cause {
             Cause::Type => "type",
             Cause::Size => "size",
             Cause::Rows => "rows",
+            Cause::MaxRows => "max_rows",
         }
     }
 
@@ -273,6 +279,7 @@ impl Cause {
             Cause::Type => "the query does not fit the route",
             Cause::Size => "the value is larger than max_value_bytes",
             Cause::Rows => "the query returned more than one row",
+            Cause::MaxRows => "the query returned more than max_rows rows",
         }
     }
 }

@@ -163,6 +163,11 @@ impl<C: Connect> Pool<C> {
         }
     }
 
+    /// A load was refused before it asked for a connection.
+    pub(super) fn note_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn reset_counts(&self) {
         for counter in [&self.connects, &self.connect_errors, &self.timeouts, &self.refused] {
             counter.store(0, Relaxed);

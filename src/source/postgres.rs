@@ -1,22 +1,30 @@
-//! Postgres as a source: one load from its key to its value, over the pool, within its deadline.
+//! Postgres as a source: keys that are wanted at the same time, from their queue to their values, over the pool, within
+//! their deadlines.
 //!
 //! The database is asked only for what can be a row: captures that are no values of the parameters' types end here
 //! once the types are known. A connection that turns out dead costs one more try on a fresh one; a statement that the
-//! schema outgrew is prepared once more.
+//! schema outgrew is prepared once more. A query for many keys that fails is run again for each half of them, so that
+//! one bad key costs the others a few queries, not their values. One that nobody waits for any more is cancelled.
 
 use super::param::ParamKind;
 use super::pool::{Lease, Pool};
+use super::postgres_batch::Fetched;
 use super::postgres_link::Connector;
 use super::postgres_statement::{self as statement, Failure, Prepared, Trouble};
+use super::queue::{Answer, Pending, RouteQueue, Runner, Wish};
 use super::routes::{Route, SourceConfig};
 use super::stats::{Counters, SourceSnapshot};
 use super::template::Params;
-use super::{Cause, LoadFuture, LoadResult, Loaded, Source};
+use super::{Cause, LoadResult, Loaded, Source};
+use crate::clock;
+use crate::freshness::Snapshot;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -41,6 +49,11 @@ pub(super) struct Postgres {
     name: Box<str>,
     pool: Arc<Pool<Connector>>,
     counters: Counters,
+    /// By route id and the thread whose keys gather there: its runtime runs their queries.
+    queues: RwLock<HashMap<(u64, ThreadId), Arc<RouteQueue>>>,
+    /// Keys that wait for a connection, of all routes.
+    waiting: AtomicUsize,
+    waiting_max: usize,
     /// The parameters' kinds by route id, as last prepared: what cannot be a value needs no connection.
     kinds: RwLock<HashMap<u64, Arc<[ParamKind]>>>,
     log: Mutex<LogPause>,
@@ -61,86 +74,211 @@ impl Postgres {
             name: config.name.clone(),
             pool,
             counters: Counters::default(),
+            queues: RwLock::default(),
+            waiting: AtomicUsize::new(0),
+            waiting_max: config.pool.max_waiting,
             kinds: RwLock::default(),
             log: Mutex::default(),
         })
     }
 
-    async fn find(&self, route: &Route, params: &Params, deadline: Instant) -> Result<Loaded, Trouble> {
-        let known = self.kinds.read().get(&route.id).cloned();
-        if let Some(kinds) = known
-            && statement::encode(&kinds, route, params).is_none()
-        {
-            return Ok(self.unparsable());
+    fn queue(&self, route: &Arc<Route>) -> Arc<RouteQueue> {
+        let place = (route.id, std::thread::current().id());
+        if let Some(queue) = self.queues.read().get(&place) {
+            return Arc::clone(queue);
         }
-        match timeout_at(deadline, self.try_twice(route, params, deadline)).await {
-            Ok(result) => result,
-            // Dropping what runs has cancelled it.
-            Err(_) => Err(Trouble::new(Cause::TimedOut, "the deadline passed during the query")),
+        let mut queues = self.queues.write();
+        Arc::clone(queues.entry(place).or_insert_with(|| RouteQueue::new(Arc::clone(route))))
+    }
+
+    fn start_runner(self: &Arc<Self>, queue: &Arc<RouteQueue>) {
+        tokio::spawn(Arc::clone(self).run(Arc::clone(queue)));
+    }
+
+    /// Waits for a connection, and serves with it what waits by then.
+    async fn run(self: Arc<Self>, queue: Arc<RouteQueue>) {
+        let runner = Runner(&queue);
+        let lease = loop {
+            let Some(deadline) = queue.deadline() else { return };
+            match self.pool.acquire(deadline, false).await {
+                Ok(lease) => break lease,
+                Err(error) => {
+                    let late = queue.take_expired(Instant::now());
+                    let failed = if late.is_empty() { queue.take() } else { late };
+                    self.leave_queue(failed.len());
+                    for pending in failed {
+                        self.grant(
+                            &queue.route,
+                            pending,
+                            Err(Trouble { error: error.clone(), detail: "no connection".into() }),
+                            None,
+                        );
+                    }
+                }
+            }
+        };
+        let batch = queue.take();
+        drop(runner);
+        self.leave_queue(batch.len());
+        if !batch.is_empty() {
+            self.serve(&queue, lease, batch).await;
         }
     }
 
-    fn unparsable(&self) -> Loaded {
-        self.counters.unparsable();
-        Loaded::Absent
+    fn leave_queue(&self, keys: usize) {
+        self.waiting.fetch_sub(keys, Relaxed);
     }
 
-    async fn try_twice(&self, route: &Route, params: &Params, deadline: Instant) -> Result<Loaded, Trouble> {
-        match self.attempt(route, params, deadline, false).await? {
-            Ok(loaded) => Ok(loaded),
+    /// Runs a batch and grants its wishes; if the query fails for all, each half by itself.
+    async fn serve(self: &Arc<Self>, queue: &Arc<RouteQueue>, lease: Lease<Connector>, batch: Vec<Pending>) {
+        let mut lease = Some(lease);
+        let mut groups = vec![batch];
+        while let Some(mut group) = groups.pop() {
+            let started = Instant::now();
+            let deadline = group.iter().map(|pending| pending.deadline).max().unwrap_or(started);
+            let params: Vec<Params> = group.iter().map(|pending| pending.params.clone()).collect();
+            let query = timeout_at(deadline, self.try_twice(queue, &params, lease.take(), deadline));
+            let outcome = match unless_all_leave(queue, &group, query).await {
+                Some(Ok(outcome)) => outcome,
+                // Dropping what runs has cancelled it.
+                Some(Err(_)) => Err(Failure::timed_out("the deadline passed during the query")),
+                None => Err(Failure::timed_out("nobody waited for it any more")),
+            };
+            match outcome {
+                Ok(Fetched { loaded, snapshot }) => {
+                    let snapshot = snapshot.map(Arc::new);
+                    if let Some(snapshot) = &snapshot {
+                        let now = (clock::monotonic_ns() / 1_000_000) as i64;
+                        queue.route.terms.horizon.note(snapshot, now);
+                    }
+                    for (pending, loaded) in group.into_iter().zip(loaded) {
+                        self.grant(&queue.route, pending, loaded, snapshot.clone());
+                    }
+                }
+                Err(Failure::Alone) => {
+                    queue.set_batched(false);
+                    let rest = group.split_off(1);
+                    self.waiting.fetch_add(rest.len(), Relaxed);
+                    (0..queue.put_back(rest)).for_each(|_| self.start_runner(queue));
+                    groups.push(group);
+                }
+                Err(failure) if group.len() > 1 && failure.may_be_one_keys() => {
+                    let half = group.split_off(group.len() / 2);
+                    groups.extend([half, group]);
+                }
+                Err(failure) => {
+                    let trouble = failure.into_trouble();
+                    for pending in group {
+                        self.grant(&queue.route, pending, Err(trouble.clone()), None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what was loaded for one key.
+    fn grant(&self, route: &Route, pending: Pending, loaded: Result<Loaded, Trouble>, snapshot: Option<Arc<Snapshot>>) {
+        let started = pending.deadline.checked_sub(route.load_timeout).unwrap_or(pending.deadline);
+        self.log(route, started, &loaded);
+        let result: LoadResult = loaded.map_err(|trouble| trouble.error);
+        self.counters.end(&result);
+        route.stats.load(&result, started.elapsed());
+        pending.grant(Answer { result, snapshot });
+    }
+
+    async fn try_twice(
+        &self,
+        queue: &RouteQueue,
+        params: &[Params],
+        lease: Option<Lease<Connector>>,
+        deadline: Instant,
+    ) -> Result<Fetched, Failure> {
+        match self.attempt(queue, params, lease, deadline, false).await {
             Err(Failure::Lost(_)) => {
                 self.counters.retry();
-                self.attempt(route, params, deadline, true).await?.map_err(Failure::into_trouble)
+                self.attempt(queue, params, None, deadline, true).await
             }
-            Err(failure) => Err(failure.into_trouble()),
+            outcome => outcome,
         }
     }
 
-    /// One try on one connection; the outer error is for none to be had.
+    /// One try on one connection: the one at hand, or another.
     async fn attempt(
         &self,
-        route: &Route,
-        params: &Params,
+        queue: &RouteQueue,
+        params: &[Params],
+        lease: Option<Lease<Connector>>,
         deadline: Instant,
         fresh: bool,
-    ) -> Result<Result<Loaded, Failure>, Trouble> {
-        let mut lease = match self.pool.acquire(deadline, fresh).await {
-            Ok(lease) => lease,
-            Err(error) => return Err(Trouble { error, detail: "no connection".into() }),
+    ) -> Result<Fetched, Failure> {
+        let mut lease = match lease {
+            Some(lease) => lease,
+            None => match self.pool.acquire(deadline, fresh).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(Failure::Final(Trouble { error, detail: "no connection".into() })),
+            },
         };
-        let mut result = self.query(&mut lease, route, params).await;
-        if let Err(Failure::Outdated(_)) = result {
-            lease.statements.remove(&route.id);
+        let mut outcome = self.query(&mut lease, queue, params).await;
+        if let Err(Failure::Outdated(_)) = outcome {
+            lease.statements.remove(&queue.route.id);
             self.counters.retry();
-            result = self.query(&mut lease, route, params).await;
+            outcome = self.query(&mut lease, queue, params).await;
         }
         if lease.is_overflowed() {
-            result = Err(Failure::Final(Trouble::new(Cause::Size, "the row is far larger than max_value_bytes")));
+            outcome = Err(Failure::Final(Trouble::new(Cause::Size, "the row is far larger than max_value_bytes")));
         }
-        lease.doomed |= match &result {
+        let is_large = |loaded: &Result<Loaded, Trouble>| match loaded {
             Ok(Loaded::Value(value)) => value.len() > VALUE_BYTES_KEPT_MAX,
-            Err(Failure::Lost(_)) => true,
             _ => false,
         };
-        Ok(result)
+        lease.doomed |= match &outcome {
+            Ok(fetched) => fetched.loaded.iter().any(is_large),
+            Err(Failure::Lost(_)) => true,
+            Err(_) => false,
+        };
+        outcome
     }
 
-    async fn query(&self, lease: &mut Lease<Connector>, route: &Route, params: &Params) -> Result<Loaded, Failure> {
+    async fn query(
+        &self,
+        lease: &mut Lease<Connector>,
+        queue: &RouteQueue,
+        params: &[Params],
+    ) -> Result<Fetched, Failure> {
+        let route = &*queue.route;
         let prepared = match lease.statements.get(&route.id) {
             Some(prepared) => Arc::clone(prepared),
             None => self.prepare(lease, route).await?,
         };
-        let Some(encoded) = statement::encode(&prepared.kinds, route, params) else {
-            return Ok(self.unparsable());
-        };
-        let started = Instant::now();
-        let result = prepared.run(lease, route, params, &encoded).await;
-        let time = started.elapsed();
-        self.counters.query(time);
-        if time >= SLOW_QUERY {
-            tracing::warn!(route = %route.name, query_time_ms = time.as_millis() as u64, "a load was slow");
+        if params.len() > 1 && prepared.batch.is_err() {
+            return Err(Failure::Alone);
         }
-        result
+        let mut keys = Vec::with_capacity(params.len());
+        let mut is_asked = Vec::with_capacity(params.len());
+        for params in params {
+            let encoded = statement::encode(&prepared.kinds, route, params);
+            is_asked.push(encoded.is_some());
+            match encoded {
+                Some(encoded) => keys.push((params, encoded)),
+                None => self.counters.unparsable(),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(Fetched { loaded: params.iter().map(|_| Ok(Loaded::Absent)).collect(), snapshot: None });
+        }
+        let started = Instant::now();
+        let outcome = prepared.run(lease, route, &keys).await;
+        let time = started.elapsed();
+        self.counters.query(time, keys.len());
+        if time >= SLOW_QUERY {
+            let query_time_ms = time.as_millis() as u64;
+            tracing::warn!(route = %route.name, query_time_ms, batch = keys.len(), "a load was slow");
+        }
+        let Fetched { loaded, snapshot } = outcome?;
+        let mut loaded = loaded.into_iter();
+        let absent = || Some(Ok(Loaded::Absent));
+        let loaded = is_asked.iter().filter_map(|is_asked| if *is_asked { loaded.next() } else { absent() }).collect();
+        Ok(Fetched { loaded, snapshot })
     }
 
     async fn prepare(&self, lease: &mut Lease<Connector>, route: &Route) -> Result<Arc<Prepared>, Failure> {
@@ -148,6 +286,9 @@ impl Postgres {
         let prepared = statement::prepare(&lease.client, route).await;
         lease.running = false;
         let prepared = Arc::new(prepared?);
+        if let Err(reason) = &prepared.batch {
+            tracing::debug!(route = %route.name, %reason, "each key of the route is loaded by a query of its own");
+        }
         self.kinds.write().insert(route.id, Arc::clone(&prepared.kinds));
         if lease.statements.len() >= STATEMENTS_MAX {
             lease.statements.clear();
@@ -197,17 +338,55 @@ pub(super) fn connector(config: &SourceConfig, routes: &[Arc<Route>]) -> Connect
     }
 }
 
+/// Runs a query to its end, unless all who waited for it leave.
+async fn unless_all_leave<T>(queue: &RouteQueue, group: &[Pending], query: impl Future<Output = T>) -> Option<T> {
+    let mut query = pin!(query);
+    loop {
+        let mut left = pin!(queue.left.notified());
+        left.as_mut().enable();
+        let is_wanted = || group.iter().any(|pending| pending.wish.is_wanted());
+        // Whoever joins meanwhile keeps it going.
+        if !is_wanted() && group.iter().all(|pending| pending.wish.give_up()) {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            done = query.as_mut() => return Some(done),
+            () = left => {}
+        }
+    }
+}
+
 impl Source for Postgres {
-    fn load(self: Arc<Self>, route: Arc<Route>, params: Params, deadline: Instant) -> LoadFuture {
-        Box::pin(async move {
-            self.counters.begin();
-            let started = Instant::now();
-            let result = self.find(&route, &params, deadline).await;
-            self.log(&route, started, &result);
-            let result: LoadResult = result.map_err(|trouble| trouble.error);
-            self.counters.end(&result);
-            result
-        })
+    fn load(self: Arc<Self>, route: &Arc<Route>, params: Params, deadline: Instant, wish: Box<dyn Wish>) {
+        self.counters.begin();
+        let pending = Pending { params, deadline, wish };
+        let refuse = |loaded: Result<Loaded, Trouble>| {
+            let (source, route) = (Arc::clone(&self), Arc::clone(route));
+            move |pending: Pending| {
+                tokio::spawn(async move { source.grant(&route, pending, loaded, None) });
+            }
+        };
+        let kinds = self.kinds.read().get(&route.id).cloned();
+        if kinds.is_some_and(|kinds| statement::encode(&kinds, route, &pending.params).is_none()) {
+            self.counters.unparsable();
+            return refuse(Ok(Loaded::Absent))(pending);
+        }
+        if self.waiting.fetch_add(1, Relaxed) >= self.waiting_max {
+            self.leave_queue(1);
+            self.pool.note_refused();
+            return refuse(Err(Trouble::new(Cause::QueueFull, "too many keys wait")))(pending);
+        }
+        let queue = self.queue(route);
+        if queue.push(pending) {
+            self.start_runner(&queue);
+        }
+    }
+
+    fn left(&self, route: &Route) {
+        let queues = self.queues.read();
+        let of_route = queues.iter().filter(|((id, _), _)| *id == route.id);
+        of_route.for_each(|(_, queue)| queue.left.notify_waiters());
     }
 
     fn warm(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
@@ -215,7 +394,9 @@ impl Source for Postgres {
     }
 
     fn snapshot(&self) -> SourceSnapshot {
-        self.counters.snapshot(&self.name, self.pool.snapshot())
+        let mut pool = self.pool.snapshot();
+        pool.waiting = self.waiting.load(Relaxed) as u64;
+        self.counters.snapshot(&self.name, pool)
     }
 
     fn reset_counts(&self) {

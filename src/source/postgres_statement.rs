@@ -1,22 +1,21 @@
-//! One route's query on one connection: preparing it, binding a key's captures, reading at most one row.
+//! One route's query on one connection: preparing it, alone and for many keys at once, and what is known of its
+//! parameters and columns.
+//!
+//! Both forms return the query's rows, each with the place of its key among those asked for, and one row more, with
+//! place 0: the snapshot that all of it ran under, which also says what an absent row saw. The form for many keys sets
+//! the query into a lateral join over an array for each parameter. What Postgres does not take in that place is run
+//! key by key, and `cenote check` says why.
 
 use super::param::{Encoded, ParamKind};
-use super::postgres_link::{PgLink, explain, sqlstate};
-use super::postgres_types::{Bound, Raw, form, param_kind, text_cast};
+use super::postgres_link::{explain, sqlstate};
+use super::postgres_types::{form, param_kind, text_cast};
 use super::routes::{Route, Shape};
 use super::template::Params;
-use super::value::{Form, Unwritable};
-use super::{Cause, LoadError, Loaded};
-use bytes::Bytes;
-use futures_core::Stream;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use super::value::Form;
+use super::{Cause, LoadError};
 use std::sync::Arc;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row, RowStream, Statement};
-
-/// How many rows too many are read to their end before the connection is given up instead.
-const EXCESS_ROWS_MAX: usize = 64;
+use tokio_postgres::{Client, Statement};
 
 /// Why a query did not bring a value.
 #[derive(Debug)]
@@ -27,10 +26,14 @@ pub(super) enum Failure {
     Outdated(Trouble),
     /// It would fail again.
     Final(Trouble),
+    /// It would fail again, and its rows were not read to their end.
+    Unread(Trouble),
+    /// It was asked for many keys, and each can only be loaded alone. Nothing was run.
+    Alone,
 }
 
 /// A failed load with what the log may say of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) error: LoadError,
     pub(super) detail: String,
@@ -43,9 +46,23 @@ impl Trouble {
 }
 
 impl Failure {
+    pub(super) fn timed_out(detail: &str) -> Failure {
+        Failure::Final(Trouble::new(Cause::TimedOut, detail))
+    }
+
+    /// Whether one key of many may have caused it.
+    pub(super) fn may_be_one_keys(&self) -> bool {
+        let (Failure::Final(trouble) | Failure::Unread(trouble)) = self else { return false };
+        matches!(trouble.error.cause, Cause::Sql | Cause::Type | Cause::Size)
+    }
+
     pub(super) fn into_trouble(self) -> Trouble {
         match self {
-            Failure::Lost(trouble) | Failure::Outdated(trouble) | Failure::Final(trouble) => trouble,
+            Failure::Lost(trouble)
+            | Failure::Outdated(trouble)
+            | Failure::Final(trouble)
+            | Failure::Unread(trouble) => trouble,
+            Failure::Alone => Trouble::new(Cause::Sql, "each key can only be loaded alone"),
         }
     }
 }
@@ -59,8 +76,9 @@ impl From<tokio_postgres::Error> for Failure {
             None => Failure::Lost(trouble(Cause::Down)),
             // The server ends the session: shutdown, crash, termination, idle timeout.
             Some([b'5', b'7', b'P', ..] | [b'0', b'8', ..]) => Failure::Lost(trouble(Cause::Down)),
-            // "cached plan must not change result type"; the statement is unknown (behind a pooler).
-            Some(b"0A000" | b"26000") => Failure::Outdated(trouble(Cause::Sql)),
+            // "cached plan must not change result type"; the statement is unknown (behind a pooler); names or types that
+            // the schema no longer has.
+            Some(b"0A000" | b"26000" | [b'4', b'2', ..]) => Failure::Outdated(trouble(Cause::Sql)),
             Some(b"57014") => Failure::Final(trouble(Cause::TimedOut)),
             // Conflicts, deadlocks, locks, resources.
             Some([b'4', b'0', ..] | [b'5', b'3', ..] | b"55P03") => Failure::Final(trouble(Cause::Busy)),
@@ -71,48 +89,61 @@ impl From<tokio_postgres::Error> for Failure {
 
 /// A statement with all that is known of its parameters and columns.
 pub(super) struct Prepared {
-    statement: Statement,
+    /// For one key.
+    pub(super) single: Statement,
+    /// For many, or why it cannot be.
+    pub(super) batch: Result<Statement, String>,
     /// For `$1`, `$2` ….
     pub(super) kinds: Arc<[ParamKind]>,
-    columns: Vec<Column>,
+    /// The parameters' types.
+    pub(super) types: Vec<Type>,
+    pub(super) columns: Vec<Column>,
     /// Returns the parameters that Postgres must check as it writes them, and which ones these are.
-    check: Option<(Statement, Vec<usize>)>,
+    pub(super) check: Option<(Statement, Vec<usize>)>,
     /// The types' names, for people.
     pub(super) parameter_types: Vec<String>,
     /// The columns' names and types, for people.
     pub(super) column_types: Vec<(String, String)>,
 }
 
-struct Column {
+pub(super) struct Column {
     /// `{"name":` or `,"name":`.
-    opening: Vec<u8>,
-    form: Form,
+    pub(super) opening: Vec<u8>,
+    pub(super) form: Form,
 }
+
+/// Columns before the query's own: the key's place, and the snapshot.
+pub(super) const COLUMNS_BEFORE: usize = 2;
 
 /// Prepares a route's query and settles how its parameters and columns are read.
 pub(super) async fn prepare(client: &Client, route: &Route) -> Result<Prepared, Failure> {
     let sql = route.query.sql();
-    let mut statement = client.prepare(&sql).await?;
-    let kinds = kinds(route, statement.params()).map_err(Failure::Final)?;
+    let plain = client.prepare(&sql).await?;
+    let types = plain.params().to_vec();
+    let kinds = kinds(route, &types).map_err(Failure::Final)?;
     let named: Vec<(String, Type)> =
-        statement.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect();
+        plain.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect();
     check_columns(route.shape, &named).map_err(Failure::Final)?;
-    let mut forms: Vec<Option<Form>> = named.iter().map(|(_, ty)| form(ty)).collect();
-    if forms.iter().any(Option::is_none) {
-        statement = client.prepare_typed(&with_casts(&sql, &named), statement.params()).await?;
-        forms = statement.columns().iter().map(|column| form(column.type_())).collect();
-    }
+    let rows_max = if route.rows_many { route.max_rows + 1 } else { 2 };
+    let form_of = Wrapping { columns: &named, rows_max };
+    let single = client.prepare_typed(&form_of.single(&sql), &types).await?;
+    let batch = match form_of.batch(route, &kinds, &types) {
+        Ok(sql) => client.prepare(&sql).await.map_err(|error| explain(&error)),
+        Err(reason) => Err(reason),
+    };
     let mut columns = Vec::new();
-    for ((name, ty), form) in named.iter().zip(forms) {
+    for ((name, ty), column) in named.iter().zip(&single.columns()[COLUMNS_BEFORE..]) {
         let unreadable = || Trouble::new(Cause::Type, format!("column \"{name}\" has type {ty}, which has no text"));
-        let form = form.ok_or_else(unreadable).map_err(Failure::Final)?;
+        let form = form(column.type_()).ok_or_else(unreadable).map_err(Failure::Final)?;
         columns.push(Column { opening: opening(columns.is_empty(), name), form });
     }
     Ok(Prepared {
-        check: prepare_check(client, &kinds, statement.params()).await?,
-        parameter_types: statement.params().iter().map(ToString::to_string).collect(),
+        check: prepare_check(client, &kinds, &types).await?,
+        parameter_types: types.iter().map(ToString::to_string).collect(),
         column_types: named.into_iter().map(|(name, ty)| (name, ty.to_string())).collect(),
-        statement,
+        single,
+        batch,
+        types,
         kinds: kinds.into(),
         columns,
     })
@@ -161,20 +192,72 @@ fn opening(first: bool, name: &str) -> Vec<u8> {
     opening
 }
 
-/// The query with the columns that have no form of their own cast to text.
-fn with_casts(sql: &str, columns: &[(String, Type)]) -> String {
-    let numbered = |index: usize| format!("c{}", index + 1);
-    let shown: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, (name, ty))| {
+/// Writes the forms in which a query is run.
+struct Wrapping<'a> {
+    columns: &'a [(String, Type)],
+    /// Rows that are fetched for one key: one more than are allowed.
+    rows_max: usize,
+}
+
+/// The snapshot, and whether a standby answers.
+const SNAPSHOT: &str =
+    "pg_catalog.pg_current_snapshot()::text || CASE WHEN pg_catalog.pg_is_in_recovery() THEN 's' ELSE 'p' END";
+
+impl Wrapping<'_> {
+    /// The query's columns; those without a form of their own cast to text. Where none is cast, the list is left to
+    /// Postgres, which then notices if the query's columns change.
+    fn list(&self) -> (String, String) {
+        if self.columns.iter().all(|(_, ty)| form(ty).is_some()) {
+            return ("cenote_q.*".into(), String::new());
+        }
+        let shown = self.columns.iter().enumerate().map(|(index, (name, ty))| {
             let cast = if form(ty).is_none() { format!("::{}", text_cast(ty)) } else { String::new() };
-            format!("q.{}{cast} AS \"{}\"", numbered(index), name.replace('"', "\"\""))
-        })
-        .collect();
-    let numbered: Vec<String> = (0..columns.len()).map(numbered).collect();
-    // The query may end in a comment, so what follows stands on a new line.
-    format!("SELECT {} FROM ({sql}\n) AS q({})", shown.join(", "), numbered.join(", "))
+            format!("cenote_q.c{}{cast} AS \"{}\"", index + 1, name.replace('"', "\"\""))
+        });
+        let numbered: Vec<String> = (1..=self.columns.len()).map(|number| format!("c{number}")).collect();
+        (shown.collect::<Vec<_>>().join(", "), format!("({})", numbered.join(", ")))
+    }
+
+    /// The query itself, bounded. It may end in a comment, so what follows stands on a new line.
+    fn bounded(&self, sql: &str) -> String {
+        format!("(SELECT * FROM ({sql}\n) AS cenote_r LIMIT {})", self.rows_max)
+    }
+
+    /// The row that says what the others saw.
+    fn seen(&self) -> String {
+        format!(" UNION ALL SELECT 0, {SNAPSHOT}{}", ", NULL".repeat(self.columns.len()))
+    }
+
+    fn single(&self, sql: &str) -> String {
+        let (list, names) = self.list();
+        let (query, seen) = (self.bounded(sql), self.seen());
+        format!("SELECT 1::int8, NULL::text, {list} FROM {query} AS cenote_q{names}{seen}")
+    }
+
+    fn batch(&self, route: &Route, kinds: &[ParamKind], types: &[Type]) -> Result<String, String> {
+        if route.batch_max == 1 {
+            return Err("batch_max is 1".into());
+        }
+        if types.is_empty() {
+            return Err("it has no parameters".into());
+        }
+        if let Some(index) = kinds.iter().position(ParamKind::is_checked) {
+            let (name, ty) = (&route.query.names()[index], &types[index]);
+            return Err(format!("Postgres itself must say of each {{{name}}} whether it is a {ty}"));
+        }
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let array =
+            |(index, ty): (usize, &Type)| format!("${}::{}.{}[]", index + 1, quoted(ty.schema()), quoted(ty.name()));
+        let arrays: Vec<String> = types.iter().enumerate().map(array).collect();
+        let names: Vec<String> = (1..=types.len()).map(|number| format!("p{number}")).collect();
+        let (list, columns) = self.list();
+        let query = self.bounded(&route.query.sql_with(|index| format!("cenote_k.p{}", index + 1)));
+        let keys = format!("unnest({}) WITH ORDINALITY AS cenote_k({}, place)", arrays.join(", "), names.join(", "));
+        let seen = self.seen();
+        Ok(format!(
+            "SELECT cenote_k.place, NULL::text, {list} FROM {keys} CROSS JOIN LATERAL {query} AS cenote_q{columns}{seen}"
+        ))
+    }
 }
 
 async fn prepare_check(
@@ -196,156 +279,4 @@ async fn prepare_check(
 /// Encodes a key's captures; `None` where one cannot be such a value.
 pub(super) fn encode(kinds: &[ParamKind], route: &Route, params: &Params) -> Option<Vec<Encoded>> {
     kinds.iter().zip(&route.captures).map(|(kind, capture)| kind.encode(params.get(*capture))).collect()
-}
-
-impl Prepared {
-    /// Runs the query for one key.
-    pub(super) async fn run(
-        &self,
-        link: &mut PgLink,
-        route: &Route,
-        params: &Params,
-        encoded: &[Encoded],
-    ) -> Result<Loaded, Failure> {
-        link.running = true;
-        let PgLink { client, running, .. } = link;
-        let query = self.fetch(client, route, encoded);
-        let result = match &self.check {
-            None => query.await,
-            // Sent in one go: the check costs no round trip of its own.
-            Some((statement, checked)) => {
-                let (confirmed, result) =
-                    tokio::join!(self.confirm(client, statement, checked, route, params, encoded), query);
-                match confirmed {
-                    Ok(true) => result,
-                    Ok(false) => {
-                        result.map(|fetched| Fetched { loaded: Ok(Loaded::Absent), ..fetched }).or_else(|failure| {
-                            match failure {
-                                // The same text failed the query as well.
-                                Failure::Final(_) => Ok(Fetched { loaded: Ok(Loaded::Absent), ended: true }),
-                                other => Err(other),
-                            }
-                        })
-                    }
-                    Err(failure) => Err(failure),
-                }
-            }
-        };
-        match result {
-            Ok(Fetched { loaded, ended }) => {
-                *running = !ended;
-                loaded.map_err(Failure::Final)
-            }
-            Err(failure) => {
-                // The server is done with a query that it reports as failed.
-                *running = false;
-                Err(failure)
-            }
-        }
-    }
-
-    /// Whether Postgres takes the checked parameters as values and writes them as they were captured.
-    async fn confirm(
-        &self,
-        client: &Client,
-        statement: &Statement,
-        checked: &[usize],
-        route: &Route,
-        params: &Params,
-        encoded: &[Encoded],
-    ) -> Result<bool, Failure> {
-        let bound = checked.iter().map(|index| Bound(&encoded[*index])).collect::<Vec<_>>();
-        let read = async {
-            let mut rows = pin!(client.query_raw(statement, bound).await?);
-            let row = next(rows.as_mut()).await?;
-            while next(rows.as_mut()).await?.is_some() {}
-            Ok(row)
-        };
-        let row = match read.await {
-            Ok(Some(row)) => row,
-            Ok(None) => return Ok(false),
-            Err(error) => return if is_no_value(&error) { Ok(false) } else { Err(error.into()) },
-        };
-        for (place, index) in checked.iter().enumerate() {
-            let captured = params.get(route.captures[*index]);
-            let Raw(written) = row.try_get(place)?;
-            if self.kinds[*index].is_compared() && written != captured {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Runs the query and reads its row.
-    async fn fetch(&self, client: &Client, route: &Route, encoded: &[Encoded]) -> Result<Fetched, Failure> {
-        let mut rows = pin!(client.query_raw(&self.statement, encoded.iter().map(Bound)).await?);
-        let Some(row) = next(rows.as_mut()).await? else {
-            return Ok(Fetched { loaded: Ok(Loaded::Absent), ended: true });
-        };
-        let loaded = self.value(route, &row)?;
-        drop(row);
-        let mut excess = 0;
-        while next(rows.as_mut()).await?.is_some() {
-            excess += 1;
-            if excess == EXCESS_ROWS_MAX {
-                return Ok(Fetched { loaded: Err(too_many()), ended: false });
-            }
-        }
-        let loaded = if excess > 0 { Err(too_many()) } else { loaded };
-        Ok(Fetched { loaded, ended: true })
-    }
-
-    /// The row in the route's shape.
-    fn value(&self, route: &Route, row: &Row) -> Result<Result<Loaded, Trouble>, Failure> {
-        let mut out = Vec::new();
-        for (index, column) in self.columns.iter().enumerate() {
-            let raw = row.try_get::<_, Option<Raw<'_>>>(index)?.map(|Raw(bytes)| bytes);
-            let written = match (route.shape, raw) {
-                (Shape::Json, raw) => {
-                    out.extend_from_slice(&column.opening);
-                    // One byte is left for the closing brace.
-                    column.form.json(raw, &mut out, route.max_value_bytes.saturating_sub(1))
-                }
-                (Shape::String, None) => return Ok(Ok(Loaded::Absent)),
-                (Shape::String, Some(raw)) => column.form.text(raw, &mut out, route.max_value_bytes),
-            };
-            if let Err(unwritable) = written {
-                return Ok(Err(self.unwritable(index, unwritable)));
-            }
-        }
-        if route.shape == Shape::Json {
-            out.push(b'}');
-        }
-        Ok(Ok(Loaded::Value(Bytes::from(out))))
-    }
-
-    fn unwritable(&self, index: usize, unwritable: Unwritable) -> Trouble {
-        let (name, ty) = &self.column_types[index];
-        match unwritable {
-            Unwritable::TooLarge => Trouble::new(Cause::Size, format!("too large at column \"{name}\"")),
-            Unwritable::Malformed => {
-                Trouble::new(Cause::Type, format!("column \"{name}\" holds what is no {ty} in UTF-8"))
-            }
-        }
-    }
-}
-
-/// What a query brought.
-struct Fetched {
-    loaded: Result<Loaded, Trouble>,
-    /// Whether the server is done with it.
-    ended: bool,
-}
-
-fn too_many() -> Trouble {
-    Trouble::new(Cause::Rows, "more than one row; add a condition on a unique column, or LIMIT 1")
-}
-
-/// Whether the server says that a text is no value of its type: a data exception, or outside of a domain.
-fn is_no_value(error: &tokio_postgres::Error) -> bool {
-    matches!(sqlstate(error), Some([b'2', b'2' | b'3', ..]))
-}
-
-async fn next(mut rows: Pin<&mut RowStream>) -> Result<Option<Row>, tokio_postgres::Error> {
-    poll_fn(|cx| rows.as_mut().poll_next(cx)).await.transpose()
 }

@@ -5,7 +5,6 @@
 //! they mean; Postgres judges the rest at PREPARE.
 
 use super::template::is_name;
-use std::fmt::Write;
 
 /// A query with its placeholders found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +39,16 @@ impl Query {
 
     /// The SQL with `$1`, `$2` … for the placeholders.
     pub fn sql(&self) -> String {
-        let mut sql = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => sql.push_str(text),
-                Part::Placeholder(index) => {
-                    let _ = write!(sql, "${}", index + 1);
-                }
-            }
-        }
-        sql
+        self.sql_with(|index| format!("${}", index + 1))
+    }
+
+    /// The SQL with other text for each placeholder, by its index in [`Query::names`].
+    pub fn sql_with(&self, text: impl Fn(usize) -> String) -> String {
+        let piece = |part: &Part| match part {
+            Part::Text(text) => text.to_string(),
+            Part::Placeholder(index) => text(*index),
+        };
+        self.parts.iter().map(piece).collect()
     }
 }
 

@@ -44,6 +44,9 @@ const ROUTE_FIELDS: &[&str] = &[
     "stale_while_revalidate",
     "stale_if_error",
     "source",
+    "rows",
+    "max_rows",
+    "batch_max",
     "max_value_bytes",
     "databases",
     "load_timeout",
@@ -118,7 +121,7 @@ pub struct PoolConfig {
     pub connect_timeout: Duration,
     /// How long a load may wait for a connection (never past its own deadline). Default 10 s.
     pub acquire_timeout: Duration,
-    /// Most loads that may wait for a connection at once; the next one fails at once. Default 1024.
+    /// Most keys that may wait for a connection at once; the next one fails at once. Default 10,000.
     pub max_waiting: usize,
 }
 
@@ -173,6 +176,12 @@ pub struct Route {
     pub terms: Arc<Terms>,
     /// `source`, as an index into the sources. Default: the only one.
     pub source: usize,
+    /// `rows`: whether a JSON value is an array of all rows (`many`), or the one row there may be. Default one.
+    pub rows_many: bool,
+    /// `max_rows`: the most rows that a value of many may be made of. Default 1000.
+    pub max_rows: usize,
+    /// `batch_max`: the most keys that are loaded by one query; 1: each by its own. Default 64.
+    pub batch_max: usize,
     /// `max_value_bytes`: the largest value that is answered and kept. Default 1 MiB.
     pub max_value_bytes: usize,
     /// `databases`: the logical databases whose keys it loads. Default database 0 alone: other databases often hold
@@ -334,6 +343,9 @@ impl Config {
         let source = self.read_source_name(reading, fields);
         let terms = read_terms(reading, fields);
         let max_value_bytes = fields.number(reading, "max_value_bytes", 1 << 20, 1..=512 << 20) as usize;
+        let rows_many = read_rows(reading, fields, shape);
+        let max_rows = fields.number(reading, "max_rows", 1000, 1..=1_000_000) as usize;
+        let batch_max = fields.number(reading, "batch_max", 64, 1..=1000) as usize;
         let databases = read_databases(reading, fields);
         let inherited = source.and_then(|index| self.sources.get(index)).map(|source| source.load_timeout);
         let load_timeout = fields.duration_or(reading, "load_timeout", inherited.unwrap_or(DEFAULT_LOAD_TIMEOUT));
@@ -358,6 +370,9 @@ impl Config {
             shape: shape?,
             terms: Arc::new(terms),
             source: source?,
+            rows_many,
+            max_rows,
+            batch_max,
             max_value_bytes,
             databases: databases?,
             load_timeout,
@@ -497,7 +512,7 @@ fn read_pool(reading: &mut Reading<'_>, fields: &Fields<'_>) -> PoolConfig {
         idle_timeout: pool.duration_or(reading, "idle_timeout", Duration::from_secs(30)),
         connect_timeout: pool.duration_or(reading, "connect_timeout", Duration::from_secs(5)),
         acquire_timeout: pool.duration_or(reading, "acquire_timeout", Duration::from_secs(10)),
-        max_waiting: pool.number(reading, "max_waiting", 1024, 0..=1_000_000) as usize,
+        max_waiting: pool.number(reading, "max_waiting", 10_000, 0..=1_000_000) as usize,
     }
 }
 
@@ -531,6 +546,19 @@ fn read_shape(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Shape> {
     };
     reading.fault(at.line, format!("{}: {message}", fields.what()));
     None
+}
+
+/// True for `rows = "many"`.
+fn read_rows(reading: &mut Reading<'_>, fields: &Fields<'_>, shape: Option<Shape>) -> bool {
+    let Some(at) = fields.string(reading, "rows") else { return false };
+    let fault = match (at.value, shape) {
+        ("one", _) => return false,
+        ("many", Some(Shape::Json) | None) => return true,
+        ("many", Some(_)) => "rows = \"many\" goes with as = \"json\" only",
+        _ => "rows must be \"one\" or \"many\"",
+    };
+    reading.fault(at.line, format!("{}: {fault}", fields.what()));
+    false
 }
 
 /// How long what the route loads may be served.

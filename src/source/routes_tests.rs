@@ -28,7 +28,7 @@ fn reads_a_file_with_defaults() {
     let source = &config.sources[0];
     assert_eq!((&*source.name, source.password.clone()), ("main", PasswordFrom::Environment));
     let pool = &source.pool;
-    assert_eq!((pool.max, pool.min, pool.max_waiting), (20, 5, 1024));
+    assert_eq!((pool.max, pool.min, pool.max_waiting), (20, 5, 10_000));
     assert_eq!((pool.idle_timeout, pool.connect_timeout), (Duration::from_secs(30), Duration::from_secs(5)));
     assert_eq!(pool.acquire_timeout, Duration::from_secs(10));
     let retry = (source.retry.max_attempts, source.retry.backoff, source.retry.initial_delay);

@@ -51,6 +51,10 @@ pub struct SourceSnapshot {
     pub unparsable: u64,
     /// Queries sent, without what prepares them.
     pub queries: u64,
+    /// Of these, queries for more than one key.
+    pub batches: u64,
+    /// Keys that those asked for.
+    pub batched: u64,
     /// Loads tried a second time, on a fresh connection or with a fresh statement.
     pub retries: u64,
     /// Failed loads by [`Cause::index`].
@@ -124,7 +128,7 @@ impl RouteStats {
     pub(super) fn load(&self, result: &LoadResult, time: Duration) {
         self.counters.begin();
         self.counters.end(result);
-        self.counters.query(time);
+        self.counters.query(time, 1);
     }
 
     pub(super) fn reset(&self) {
@@ -162,6 +166,8 @@ pub(super) struct Counters {
     absent: AtomicU64,
     unparsable: AtomicU64,
     queries: AtomicU64,
+    batches: AtomicU64,
+    batched: AtomicU64,
     retries: AtomicU64,
     errors: [AtomicU64; Cause::ALL.len()],
     buckets: [AtomicU64; HISTOGRAM_BUCKETS],
@@ -190,18 +196,23 @@ impl Counters {
         counter.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn query(&self, time: Duration) {
+    /// A query for so many keys.
+    pub(super) fn query(&self, time: Duration, keys: usize) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let bucket = (u64::BITS - us.leading_zeros()) as usize;
         self.queries.fetch_add(1, Relaxed);
+        if keys > 1 {
+            self.batches.fetch_add(1, Relaxed);
+            self.batched.fetch_add(keys as u64, Relaxed);
+        }
         self.buckets[bucket.min(HISTOGRAM_BUCKETS - 1)].fetch_add(1, Relaxed);
         self.sum_us.fetch_add(us, Relaxed);
     }
 
     pub(super) fn reset(&self) {
-        let plain =
-            [&self.loads, &self.rows, &self.absent, &self.unparsable, &self.queries, &self.retries, &self.sum_us];
-        plain.into_iter().chain(&self.errors).chain(&self.buckets).for_each(|counter| counter.store(0, Relaxed));
+        let plain = [&self.loads, &self.rows, &self.absent, &self.unparsable, &self.queries, &self.batches];
+        let plain = plain.into_iter().chain([&self.batched, &self.retries, &self.sum_us]);
+        plain.chain(&self.errors).chain(&self.buckets).for_each(|counter| counter.store(0, Relaxed));
     }
 
     pub(super) fn snapshot(&self, name: &str, pool: PoolSnapshot) -> SourceSnapshot {
@@ -212,6 +223,8 @@ impl Counters {
             absent: self.absent.load(Relaxed),
             unparsable: self.unparsable.load(Relaxed),
             queries: self.queries.load(Relaxed),
+            batches: self.batches.load(Relaxed),
+            batched: self.batched.load(Relaxed),
             retries: self.retries.load(Relaxed),
             errors: std::array::from_fn(|index| self.errors[index].load(Relaxed)),
             query_time: Histogram {
@@ -231,7 +244,7 @@ mod tests {
     fn times_fall_in_doubling_buckets() {
         let counters = Counters::default();
         for us in [0, 1, 2, 3, 1000, u64::MAX] {
-            counters.query(Duration::from_micros(us));
+            counters.query(Duration::from_micros(us), 1);
         }
         let histogram = counters.snapshot("s", PoolSnapshot::default()).query_time;
         assert_eq!(histogram.count(), 6);

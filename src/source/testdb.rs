@@ -5,11 +5,12 @@
 #[path = "../../tests/support/process.rs"]
 mod process;
 
-use super::{Config, LoadResult, Sources};
+use super::{Answer, Config, LoadResult, Sources, Wish};
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use tokio::sync::oneshot;
 
 /// A running server. Dropping it stops it and removes its folder.
 pub(super) struct Server {
@@ -138,11 +139,35 @@ pub(super) fn server() -> &'static Server {
     SERVER.get_or_init(Server::start)
 }
 
-/// Loads a key that some route matches.
-pub(super) async fn load(sources: &Sources, key: &str) -> LoadResult {
+/// Begins to load a key that some route matches.
+pub(super) fn ask(sources: &Sources, key: &str) -> oneshot::Receiver<Answer> {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let (route, captures) = sources.find(0, &key).expect("a route matches");
-    sources.load(route, captures.params(key.clone())).await
+    let (sender, receiver) = oneshot::channel();
+    sources.load(route, captures.params(key.clone()), Box::new(Asked(sender)));
+    receiver
+}
+
+/// Loads a key that some route matches.
+pub(super) async fn load(sources: &Sources, key: &str) -> LoadResult {
+    ask(sources, key).await.expect("the wish is granted").result
+}
+
+/// A wish for one key.
+struct Asked(oneshot::Sender<Answer>);
+
+impl Wish for Asked {
+    fn grant(self: Box<Self>, answer: Answer) {
+        let _ = self.0.send(answer);
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    fn give_up(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 /// The value of a key, as text; `None` where it is absent.

@@ -59,15 +59,46 @@ pub struct Fills {
     pub unkept: AtomicU64,
     /// Loads that found nothing.
     pub absent: AtomicU64,
+    /// Loads of keys that were there, begun ahead of their end or while they were served stale.
+    pub refreshed: AtomicU64,
+    /// Loads begun for a later command of a pipeline.
+    pub ahead: AtomicU64,
+    /// Loads ahead of a value's end that may be begun.
+    refreshes: AtomicI64,
 }
+
+/// What loads ahead of a value's end may be saved up for, at most.
+const REFRESHES_MAX: i64 = 256;
 
 /// Changes what is logged.
 pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 impl Fills {
+    /// A load began because somebody waits for it; so one more may begin ahead of a value's end. They are never more
+    /// than these by more than some hundred: if keys are loaded ahead, it is at the cost of at most as many again.
+    pub fn note_wanted(&self) {
+        if self.refreshes.load(Ordering::Relaxed) < REFRESHES_MAX {
+            self.refreshes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// True if a load may begin that nobody waits for; it then counts as begun.
+    pub fn may_refresh(&self) -> bool {
+        self.refreshes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left > 0).then(|| left - 1)).is_ok()
+    }
+
     fn reset(&self) {
-        for counter in [&self.waits, &self.joined, &self.stored, &self.voided, &self.fenced, &self.unkept, &self.absent]
-        {
+        for counter in [
+            &self.waits,
+            &self.joined,
+            &self.stored,
+            &self.voided,
+            &self.fenced,
+            &self.unkept,
+            &self.absent,
+            &self.refreshed,
+            &self.ahead,
+        ] {
             counter.store(0, Ordering::Relaxed);
         }
     }
