@@ -53,6 +53,7 @@ const SUBCOMMANDS: &[Sub] = &[
     ),
     Sub("PROTOCOL <type>", (3, 3), "Answers with a value of this RESP type.", protocol),
     Sub("QUICKLIST-PACKED-THRESHOLD <size>", (3, 3), ACCEPTED, packed_threshold),
+    Sub("READTHROUGH-FENCE <0|1>", (3, 3), "Keeps every load, stale or not (0), or as usual (1).", readthrough_fence),
     Sub("RELOAD [<option> ...]", (2, ANY), "Not available: nothing is kept on disk.", no_persistence),
     Sub("SDSLEN <key>", (3, 3), "Returns the lengths of a key and its string.", string_lengths),
     Sub(
@@ -92,6 +93,12 @@ fn list(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 fn accept(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.ok();
+    Outcome::Done
+}
+
+fn readthrough_fence(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    ctx.state.fills.unfenced.store(args.at(2) == b"0", Ordering::Relaxed);
     reply.ok();
     Outcome::Done
 }

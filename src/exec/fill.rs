@@ -349,9 +349,11 @@ impl Load {
         // Past its time, what it had to see may have been forgotten.
         let took_ms = (clock::monotonic_ns() - self.started) / 1_000_000;
         let is_late = took_ms as i64 > terms.horizon.longest_ms();
+        let is_fenced = !state.fills.unfenced.load(Ordering::Relaxed);
         let is_kept = matches!(loaded, Ok(Some(value)) if fits(state, value));
         let mut shard = self.lock();
-        let landing = Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot };
+        let landing =
+            Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot, is_fenced };
         let landed = match loaded {
             Ok(Some(value)) if is_kept && !is_late => {
                 let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };

@@ -9,6 +9,8 @@ mod interest;
 mod lazyfree;
 mod lease;
 mod loads;
+#[cfg(test)]
+mod loads_tests;
 mod shard;
 mod stripes;
 mod sweep;

@@ -63,6 +63,8 @@ pub struct Fills {
     pub refreshed: AtomicU64,
     /// Loads begun for a later command of a pipeline.
     pub ahead: AtomicU64,
+    /// Every load is stored, whatever changed meanwhile: only for tests that show why not (DEBUG READTHROUGH-FENCE).
+    pub unfenced: AtomicBool,
     /// Loads ahead of a value's end that may be begun.
     refreshes: AtomicI64,
 }

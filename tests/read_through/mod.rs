@@ -8,6 +8,7 @@
 //! - `outage`: a database that is down, frozen, or refuses
 //! - `changes`: changes in the database reach the cache
 //! - `routes`: ROUTE and SIGHUP
+//! - `storm`: writers and readers at full speed, and no stale key in the end
 //! - `secrets`: what must never be shown; the figures that are
 
 mod changes;
@@ -16,5 +17,6 @@ mod outage;
 mod rig;
 mod routes;
 mod secrets;
+mod storm;
 mod values;
 mod writes;
