@@ -89,9 +89,8 @@ pub(super) const COMMANDS: &[Spec] = &[
             KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE).or(KeyFlags::VARIABLE_FLAGS),
         )]),
         since: "3.2.0",
-        syntax: "key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | \
-            INCRBY encoding offset increment> [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] \
-            <SET encoding offset value | INCRBY encoding offset increment> ...]]",
+        syntax: "key [<GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset value | \
+            INCRBY encoding offset increment>> ...]",
         complexity: "O(1) for each subcommand specified",
         summary: "Reads and changes integers of any width at any bits of the string at a key.",
         run: Run::Data(bitfield),

@@ -4,7 +4,7 @@
 //! `[…]` is optional, `<a | b>` and `[a | b]` are alternatives, `[x ...]` behind `x` says that `x` may be repeated,
 //! and a word without lower-case letters is a token, which takes the plain words behind it as its operands.
 
-use super::{Begin, Find, KeySpec};
+use super::{Begin, Find, KeyFlags, KeySpec};
 
 /// What an argument is, as COMMAND DOCS names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub(super) fn parse<'a>(name: &str, syntax: &'a str, keys: &[KeySpec]) -> Vec<Ar
     let mut arguments = parser.sequence();
     name_types(&mut arguments, name);
     let first = if name.contains('|') { 2 } else { 1 };
-    for (index, spec) in keys.iter().enumerate() {
+    for (index, spec) in keys.iter().enumerate().filter(|(_, spec)| !spec.flags.has(KeyFlags::NOT_KEY)) {
         mark_keys(&mut arguments, first, spec, index);
     }
     arguments
@@ -186,6 +186,13 @@ impl<'a> Parser<'a> {
                 "" | "]" | ">" | "|" => return out,
                 "..." => {
                     self.at += 1;
+                }
+                // Behind a group like itself it repeats that; else it stands for itself.
+                "[" if self.repeat() == Some("<") && out.last().is_none_or(|last| last.kind != Kind::OneOf) => {
+                    self.at += 2;
+                    let group = self.alternatives();
+                    out.push(Argument { optional: true, multiple: true, ..group });
+                    self.at += 2;
                 }
                 "[" if self.repeat().is_some() => self.repeated(&mut out),
                 "[" => {
@@ -273,8 +280,11 @@ impl<'a> Parser<'a> {
 /// Gives plain arguments the type that their name tells.
 fn name_types(arguments: &mut [Argument<'_>], command: &str) {
     for argument in arguments {
-        if argument.kind == Kind::String {
-            argument.kind = type_of(&argument.name, command);
+        match (argument.kind, command, argument.token) {
+            (Kind::String, ..) => argument.kind = type_of(&argument.name, command),
+            (Kind::PureToken, "zadd", Some("CH")) => argument.name = "change".into(),
+            (Kind::PureToken, "zadd", Some("INCR")) => argument.name = "increment".into(),
+            _ => {}
         }
         name_types(&mut argument.arguments, command);
     }
@@ -300,9 +310,9 @@ fn type_of(name: &str, command: &str) -> Kind {
         "bit" | "bits" | "client-id" | "cluster-bus-port" | "config-epoch" | "count" | "cursor" | "db"
         | "decrement" | "destination-db" | "end-slot" | "entries-added" | "entries-read" | "frequency" | "idle"
         | "increment" | "index" | "index1" | "index2" | "len" | "limit" | "maxage" | "milliseconds"
-        | "min-match-len" | "ms" | "numfields" | "numids" | "numkeys" | "numlocal" | "numreplicas" | "offset"
-        | "port" | "protover" | "rank" | "seconds" | "slot" | "start-slot" | "timeout" | "ttl" | "version"
-        | "weight" => Kind::Integer,
+        | "min-match-len" | "ms" | "num-matches" | "numfields" | "numids" | "numkeys" | "numlocal" | "numreplicas"
+        | "offset" | "port" | "protover" | "rank" | "seconds" | "slot" | "start-slot" | "timeout" | "ttl"
+        | "version" | "weight" => Kind::Integer,
         _ => Kind::String,
     }
 }
@@ -462,6 +472,12 @@ mod tests {
         assert_eq!(of("lcs", "key1 key2 [LEN]", &[pair]), "key1:key@0 key2:key@0 LEN=len:pure-token?");
         let second = KeySpec::one(2, super::super::KeyFlags::OW);
         assert_eq!(of("rename", "key newkey", &[ONE, second]), "key:key@0 newkey:key@1");
+        let repeated = "key [<GET offset | [FAIL] <SET offset | INCRBY offset>> ...]";
+        assert_eq!(
+            of("bitfield", repeated, &[ONE]),
+            "key:key@0 offset-option:oneof(GET=offset:integer fail-block:block(FAIL=fail:pure-token? \
+             offset-option:oneof(SET=offset:integer INCRBY=offset:integer)))?+"
+        );
         assert_eq!(of("memory|usage", "key [SAMPLES count]", &[second]), "key:key@0 SAMPLES=count:integer?");
         assert_eq!(
             of("migrate", "host port <key | \"\">", &[KeySpec::one(3, super::super::KeyFlags::RW)]),
@@ -488,7 +504,7 @@ mod tests {
             });
             assert_eq!(depth, 0, "{}: {}", spec.name, spec.syntax);
             let tree = shape(&parse(spec.name, spec.syntax, keys));
-            if !keys.is_empty() {
+            if keys.iter().any(|key| !key.flags.has(KeyFlags::NOT_KEY)) {
                 assert!(tree.contains("key@0"), "{}: {tree}", spec.name);
             }
         }
