@@ -21,6 +21,7 @@ pub mod process;
 pub mod protocol;
 pub mod random;
 pub mod rdb;
+pub mod script;
 pub mod server;
 pub mod source;
 pub mod state;

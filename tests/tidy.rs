@@ -10,7 +10,7 @@ const ROOMS: &[&[&str]] = &[
     &["config", "random"],
     &["protocol", "types"],
     &["rdb"],
-    &["keyspace", "source"],
+    &["keyspace", "script", "source"],
     &["state"],
     &["commands", "invalidate"],
     &["exec", "metrics"],
@@ -20,6 +20,7 @@ const ROOMS: &[&[&str]] = &[
 const UNSAFE: &[&str] = &[
     "src/alloc.rs",
     "src/keyspace/entry.rs",
+    "src/script/raw.rs",
     "src/types/member.rs",
     "src/types/packed.rs",
     "src/types/prefetch.rs",

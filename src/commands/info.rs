@@ -184,7 +184,10 @@ fn memory(page: &mut Page<'_>) {
     page.bytes("total_system_memory", report.machine);
     page.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
     page.add("used_memory_lua_human", human(0));
-    page.zeros(&["used_memory_scripts_eval", "number_of_cached_scripts", "number_of_functions", "number_of_libraries"]);
+    let (scripts, bytes) = page.state.scripts.totals();
+    page.add("used_memory_scripts_eval", bytes);
+    page.add("number_of_cached_scripts", scripts);
+    page.zeros(&["number_of_functions", "number_of_libraries"]);
     page.add("used_memory_vm_functions", 0);
     page.bytes("used_memory_vm_total", 0);
     page.add("used_memory_functions", 0);

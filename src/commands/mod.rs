@@ -36,6 +36,7 @@ mod registry;
 mod route;
 mod route_look;
 mod scan;
+mod script;
 mod server;
 mod slowlog;
 mod spec;
@@ -53,6 +54,7 @@ pub use later::{Answer, Later};
 pub use monitor::feed_monitors;
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
+pub use script::{Call, Naming};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
 use crate::keyspace::{View, Walk};
@@ -86,6 +88,7 @@ const FAMILIES: &[&[Spec]] = &[
     route::COMMANDS,
     route_look::COMMANDS,
     scan::COMMANDS,
+    script::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
@@ -135,6 +138,10 @@ pub enum Run {
     Walk(fn(&mut Walk<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// EXEC, which is dispatch's own.
     Exec,
+    /// A script, which runs with all shards locked.
+    Script(Call),
+    /// SCRIPT LOAD, which is dispatch's own.
+    ScriptLoad,
     /// It only has subcommands.
     Container,
 }

@@ -58,6 +58,15 @@ impl Dispatch<'_> {
             // For Redis, a monitor is a kind of replica.
             return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
         }
+        let since = self.state.scripts.long_since();
+        if since != 0 && !spec.flags.has(Flags::ALLOW_BUSY) {
+            // A script holds all shards. Until it counts as busy, others wait for it, and not with their thread.
+            return Err(if now - since < BUSY_AFTER_MS {
+                Refusal::Paused(0)
+            } else {
+                Refusal::error(BUSY.into(), command)
+            });
+        }
         if let Some(until) = self.state.pause.holds(changes, now) {
             self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
             return Err(Refusal::Paused(until));
@@ -102,6 +111,10 @@ fn is_for_subscribers(spec: &Spec) -> bool {
 pub(super) fn arity_fits(arity: i32, args: usize) -> bool {
     if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
 }
+
+/// After how long a script counts as busy, in ms: the default of `busy-reply-threshold`.
+const BUSY_AFTER_MS: i64 = 5000;
+const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
 const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
      you can run it from a local connection, otherwise you need to set this option in the configuration file, \

@@ -189,6 +189,7 @@ impl Dispatch<'_> {
             && !self.client.is_subscriber()
             && self.state.monitors.is_empty()
             && self.state.pause.is_off()
+            && self.state.scripts.long_since() == 0
             && (self.config.maxmemory == 0 || self.state.make_room(self.config, batch.room(from), batch.now))
     }
 
@@ -368,6 +369,8 @@ impl Dispatch<'_> {
     ) -> Result<Outcome, Wait> {
         let outcome = match command.spec.run {
             Run::Data(run) => return self.run_locked(batch, (command, run), args, filled, out),
+            Run::Script(call) => self.script(batch, call, args, out),
+            Run::ScriptLoad => self.load_script(batch, args, out),
             Run::Exec => return self.exec(batch, filled, out).map_err(Wait::Fill),
             Run::Server(run) => {
                 let mark = out.mark();

@@ -7,6 +7,7 @@ mod dispatch;
 mod fill;
 mod locks;
 mod multi;
+mod script;
 
 pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};

@@ -118,7 +118,8 @@ impl Dispatch<'_> {
         let (queued, mut keys) = plan(multi, |key| (keyspace.hash(key), keyspace.shard_of(keyspace.hash(key))));
         let watching = self.client.watching.take();
         let is_all = |queued: &Queued<'_>| {
-            matches!(queued.command.spec.run, Run::Walk(_)) || matches!(queued.command.spec.keys, Keys::All)
+            matches!(queued.command.spec.run, Run::Walk(_) | Run::Script(_))
+                || matches!(queued.command.spec.keys, Keys::All)
         };
         let mut locks = if queued.iter().any(is_all) {
             Locks::all(keyspace)
@@ -241,6 +242,11 @@ impl Dispatch<'_> {
                     let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
                     run(&mut ctx, args, &mut Reply::new(out, version))
                 }
+                Run::Script(call) => {
+                    ready.extend(self.script_held(batch, call, args, shards, out));
+                    Outcome::Done
+                }
+                Run::ScriptLoad => self.load_script(batch, args, out),
                 Run::Exec | Run::Container => Outcome::Done,
             };
             ran.outcome =

@@ -196,6 +196,27 @@ impl<'a> Reply<'a> {
         self.line(b'+', text.as_bytes());
     }
 
+    /// The same of any bytes; line ends in them become spaces.
+    pub fn simple_bytes(&mut self, text: &[u8]) {
+        self.one_line(b'+', text);
+    }
+
+    /// A number of any length, as digits; a bulk string in RESP2. Line ends become spaces.
+    pub fn big_number(&mut self, digits: &[u8]) {
+        if self.is_v3() {
+            return self.one_line(b'(', digits);
+        }
+        let digits: Vec<u8> = digits.iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }).collect();
+        self.bulk(&digits);
+    }
+
+    fn one_line(&mut self, kind: u8, text: &[u8]) {
+        let out = &mut self.out.bytes;
+        out.push(kind);
+        out.extend(text.iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {
@@ -210,10 +231,7 @@ impl<'a> Reply<'a> {
     /// An error whose text is not all UTF-8.
     pub fn error_bytes(&mut self, text: &[u8]) {
         let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-        let out = &mut self.out.bytes;
-        out.push(b'-');
-        out.extend(text[..end].iter().map(|&b| if matches!(b, b'\r' | b'\n') { b' ' } else { b }));
-        out.extend_from_slice(b"\r\n");
+        self.one_line(b'-', &text[..end]);
     }
 
     /// `:n`.

@@ -12,6 +12,7 @@ mod pause;
 mod pubsub;
 mod rates;
 mod routes;
+mod scripts;
 mod slowlog;
 mod sources;
 mod stats;
@@ -26,6 +27,7 @@ pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
 pub use pubsub::{PubSub, Subject, Subscriptions};
 pub use rates::Rates;
+pub use scripts::{Kill, Scripts};
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
@@ -157,6 +159,8 @@ pub struct State {
     pub active_expire: AtomicBool,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// Loaded scripts, and the one that runs.
+    pub scripts: Scripts,
 }
 
 fn fill_random(bytes: &mut [u8]) {
@@ -212,6 +216,7 @@ impl State {
             moves: Moves::default(),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
+            scripts: Scripts::default(),
         };
         state.listen(&state.config.load());
         state
