@@ -101,7 +101,7 @@ fn pexpireat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
 
 /// Under which condition the TTL is set.
 #[derive(Clone, Copy, Default)]
-struct Condition {
+pub(super) struct Condition {
     nx: bool,
     xx: bool,
     gt: bool,
@@ -109,15 +109,16 @@ struct Condition {
 }
 
 impl Condition {
-    fn parse(args: &Args<'_>) -> Result<Self, Vec<u8>> {
+    /// The condition that the arguments from `from` to `end` state.
+    pub(super) fn parse(args: &Args<'_>, from: usize, end: usize) -> Result<Self, Vec<u8>> {
         let mut condition = Self::default();
-        for (index, word) in args.from(3).enumerate() {
-            let flag = match index + 3 {
+        for index in from..end {
+            let flag = match index {
                 index if args.is(index, "nx") => &mut condition.nx,
                 index if args.is(index, "xx") => &mut condition.xx,
                 index if args.is(index, "gt") => &mut condition.gt,
                 index if args.is(index, "lt") => &mut condition.lt,
-                _ => return Err([b"ERR Unsupported option ", super::c_text(word)].concat()),
+                _ => return Err([b"ERR Unsupported option ", super::c_text(args.at(index))].concat()),
             };
             *flag = true;
         }
@@ -131,7 +132,7 @@ impl Condition {
     }
 
     /// True if a key that expires at `before` (never: None) may be set to expire at `at`.
-    fn is_met(self, before: Option<i64>, at: i64) -> bool {
+    pub(super) fn is_met(self, before: Option<i64>, at: i64) -> bool {
         let blocked = self.nx && before.is_some()
             || self.xx && before.is_none()
             || self.gt && before.is_none_or(|before| at <= before)
@@ -141,7 +142,7 @@ impl Condition {
 }
 
 fn expire_at(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time: Time<'_>, command: &str) -> Outcome {
-    let condition = match Condition::parse(args) {
+    let condition = match Condition::parse(args, 3, args.len()) {
         Ok(condition) => condition,
         Err(error) => {
             reply.error_bytes(&error);
@@ -192,7 +193,7 @@ fn with_expire(db: &mut View<'_, '_>, reply: &mut Reply<'_>, f: impl FnOnce(i64)
 }
 
 /// To the nearest second.
-fn seconds(ms: i64) -> i64 {
+pub(super) fn seconds(ms: i64) -> i64 {
     ms / 1000 + i64::from(ms % 1000 >= 500)
 }
 

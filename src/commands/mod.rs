@@ -8,6 +8,7 @@ mod block;
 mod client;
 mod client_list;
 mod cluster;
+mod collection;
 mod command;
 mod config;
 mod connection;
@@ -18,6 +19,8 @@ mod dump;
 mod expire;
 mod geo;
 mod geo_search;
+mod hash;
+mod hash_ttl;
 mod help;
 mod hyperloglog;
 mod info;
@@ -38,6 +41,8 @@ mod route_look;
 mod scan;
 mod script;
 mod server;
+mod set;
+mod set_algebra;
 mod slowlog;
 mod spec;
 mod string;
@@ -75,6 +80,8 @@ const FAMILIES: &[&[Spec]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     geo_search::COMMANDS,
+    hash::COMMANDS,
+    hash_ttl::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     key::COMMANDS,
@@ -90,6 +97,8 @@ const FAMILIES: &[&[Spec]] = &[
     scan::COMMANDS,
     script::COMMANDS,
     server::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,

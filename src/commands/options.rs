@@ -112,11 +112,9 @@ impl<'a> Options<'a> {
         } else if words.persist && args.is(at, "persist") {
             Expiry::Persist
         } else {
-            let units = [("ex", true, false), ("px", false, false), ("exat", true, true), ("pxat", false, true)];
-            let unit = units.iter().find(|(word, ..)| args.is(at, word));
-            let (Some(&(_, in_seconds, absolute)), Some(text)) = (unit, args.get(at + 1)) else { return false };
+            let Some(time) = Time::parse(args, at) else { return false };
             *index += 1;
-            Expiry::At(Time { text, in_seconds, absolute })
+            Expiry::At(time)
         };
         let fits = match (self.expiry, expiry) {
             (Expiry::Unchanged, _) => true,
@@ -151,7 +149,21 @@ impl<'a> Expiry<'a> {
     }
 }
 
-impl Time<'_> {
+impl<'a> Time<'a> {
+    /// EX, PX, EXAT or PXAT at an index, with the time behind it.
+    pub(super) fn parse(args: &Args<'a>, at: usize) -> Option<Self> {
+        let units = [("ex", true, false), ("px", false, false), ("exat", true, true), ("pxat", false, true)];
+        let &(_, in_seconds, absolute) = units.iter().find(|(word, ..)| args.is(at, word))?;
+        Some(Self { text: args.get(at + 1)?, in_seconds, absolute })
+    }
+
+    /// The time in ms since the epoch, which must not be negative as written, or the error of `command`.
+    pub(super) fn resolve_not_negative(self, now: i64, command: &str) -> Result<i64, String> {
+        let number = parse_i64(self.text).ok_or(NOT_AN_INTEGER)?;
+        let at = if number >= 0 { self.scale(number, now) } else { None };
+        at.ok_or_else(|| invalid_expire_time(command))
+    }
+
     /// The time in ms since the epoch, which must be positive as written, or the error of `command`.
     pub(super) fn resolve(self, now: i64, command: &str) -> Result<i64, String> {
         let number = parse_i64(self.text).ok_or(NOT_AN_INTEGER)?;

@@ -92,27 +92,27 @@ pub(super) const COMMANDS: &[Spec] = &[
 /// Keys that SCAN looks at without COUNT.
 const SCAN_COUNT: u64 = 10;
 
-/// Keys found, as the elements of a reply whose number is not known yet.
+/// What was found, as the elements of a reply whose number is not known yet.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     output: Output,
     count: usize,
 }
 
 impl Found {
-    fn add(&mut self, key: &[u8], reply: &Reply<'_>) {
+    pub(super) fn add(&mut self, key: &[u8], reply: &Reply<'_>) {
         Reply::new(&mut self.output, reply.version()).bulk(key);
         self.count += 1;
     }
 
-    fn write(self, reply: &mut Reply<'_>) {
+    pub(super) fn write(self, reply: &mut Reply<'_>) {
         reply.array(self.count);
         reply.output().append(self.output);
     }
 }
 
 /// A cursor as C's `strtoul` reads one: leading blanks and a sign are allowed.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_cursor(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii_start();
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),

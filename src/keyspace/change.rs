@@ -67,6 +67,8 @@ impl Event {
     pub const DEL: Self = Self::new(class::GENERIC, "del");
     /// A key's time had come.
     pub const EXPIRED: Self = Self::new(class::EXPIRED, "expired");
+    /// The time of a hash's fields had come.
+    pub const HEXPIRED: Self = Self::new(class::HASH, "hexpired");
     /// A key had to make room.
     pub const EVICTED: Self = Self::new(class::EVICTED, "evicted");
     /// A TTL was set.

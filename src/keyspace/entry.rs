@@ -13,8 +13,8 @@
 //! 64; and a 16-byte key with a collection 32 bytes besides the collection's own.
 //!
 //! A [`Slot`] is the pointer with the 16 hash bits that tell entries of a bucket apart in the upper bits (user
-//! space addresses have 47 or 48) and, in bit 0, whether the entry has a TTL, so that a sweep for expired keys
-//! touches no entry without one.
+//! space addresses have 47 or 48) and, in bit 0, whether the entry or a field of its hash has a TTL, so that a sweep for
+//! what has expired touches no entry without one.
 #![allow(unsafe_code)]
 
 use crate::alloc::class_size;
@@ -245,7 +245,9 @@ impl Slot {
         }
         let address = base.expose_provenance() as u64;
         assert_eq!(address & !POINTER, 0, "an address of 48 bits, 8-aligned");
-        Self(address | u64::from(tag) << TAG_SHIFT | if expire_at.is_some() { TTL_BIT } else { 0 })
+        let mut slot = Self(address | u64::from(tag) << TAG_SHIFT);
+        slot.set_timed(expire_at.is_some() || kind & KIND == KIND_OBJECT && slot.entry().deadline().is_some());
+        slot
     }
 
     /// True without an entry.
@@ -267,7 +269,7 @@ impl Slot {
         (self.0 >> TAG_SHIFT) as u16
     }
 
-    /// True if the entry has a TTL.
+    /// True if the entry has a TTL, or a part of its value has.
     #[inline]
     pub fn has_ttl(&self) -> bool {
         self.0 & TTL_BIT != 0
@@ -390,11 +392,33 @@ impl Slot {
         }
         // SAFETY: the flag says that the field is there, at offset 4; nobody else accesses the entry.
         unsafe { self.base().add(4).cast::<i64>().write_unaligned(expire_at.unwrap_or(NO_EXPIRE)) };
-        if expire_at.is_some() {
+        self.set_timed(self.entry().deadline().is_some());
+    }
+
+    fn set_timed(&mut self, is_timed: bool) {
+        if is_timed {
             self.0 |= TTL_BIT;
         } else {
             self.0 &= !TTL_BIT;
         }
+    }
+
+    /// Notes that a collection, which was changed, now has no element that expires before `deadline`.
+    #[inline]
+    pub fn set_deadline(&mut self, deadline: Option<i64>) {
+        if deadline.is_some() {
+            self.0 |= TTL_BIT;
+        } else if self.has_ttl() {
+            self.set_timed(self.entry().expire_at().is_some());
+        }
+    }
+
+    /// Takes fields of a hash out that have expired at `now`, at most about `limit`; returns how many.
+    pub fn remove_expired(&mut self, now: i64, limit: usize) -> usize {
+        let Some(ObjectMut::Hash(hash)) = self.object_mut() else { return 0 };
+        let (removed, deadline) = (hash.remove_expired(now, limit), hash.deadline());
+        self.set_deadline(deadline);
+        removed
     }
 
     /// Notes an access: 24 bits, of which the eviction policy decides the meaning.
@@ -541,6 +565,17 @@ impl<'a> Entry<'a> {
         // SAFETY: the flag says that the field is there.
         let at = unsafe { self.base.add(4).cast::<i64>().read_unaligned() };
         (at != NO_EXPIRE).then_some(at)
+    }
+
+    /// Nothing of the entry, its fields included, expires before this time.
+    #[inline]
+    pub fn deadline(&self) -> Option<i64> {
+        let at = self.expire_at();
+        let parts = if self.flags() & KIND == KIND_OBJECT { Some(self.parts()) } else { None };
+        match (at, parts.and_then(|parts| self.object(&parts).deadline())) {
+            (Some(at), Some(part)) => Some(at.min(part)),
+            (at, part) => at.or(part),
+        }
     }
 
     /// The 24 bits of [`Slot::set_access`].

@@ -142,19 +142,31 @@ impl Shard {
         let table = &self.databases[db];
         let place = table.find(hash, key)?;
         let slot = table.at(place);
-        if slot.has_ttl() && slot.entry().expire_at().is_some_and(|at| at <= now) {
-            self.expire(db, hash, key, place);
-            return None;
+        if slot.has_ttl() && slot.entry().deadline().is_some_and(|at| at <= now) {
+            return self.expire(db, hash, key, place, now);
         }
         Some(place)
     }
 
+    /// Removes what has expired of a key: all of it, or fields of its hash. The place, if the key stays.
     #[cold]
-    fn expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place) {
+    fn expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, now: i64) -> Option<Place> {
+        if self.entry(db, place).expire_at().is_none_or(|at| at > now) {
+            let removed = self.databases[db].change(place, |slot| slot.remove_expired(now, FIELDS_AT_ONCE));
+            if removed > 0 {
+                self.change(db, hash, key, Event::HEXPIRED);
+            }
+            if self.object(db, place).is_some_and(ObjectRef::is_empty) {
+                self.remove(db, hash, key, place, Event::DEL);
+                return None;
+            }
+            return Some(place);
+        }
         let slot = self.databases[db].remove(place);
         self.garbage.push(slot);
         self.change(db, hash, key, Event::EXPIRED);
         self.counts.expired += 1;
+        None
     }
 
     /// The entry at a place that [`Shard::find`] gave.
@@ -330,10 +342,14 @@ impl Shard {
         f: impl FnOnce(&mut T, &mut Edit) -> R,
     ) -> Result<R, WrongType> {
         self.touch(db, place, access);
-        let collection = self.databases[db].object_mut(place).and_then(T::of_mut).ok_or(WrongType)?;
         let mut edit = Edit::default();
-        let result = f(collection, &mut edit);
-        let is_over = collection.is_over();
+        let (result, is_over) = self.databases[db].change(place, |slot| {
+            let collection = slot.object_mut().and_then(T::of_mut).ok_or(WrongType)?;
+            let result = f(collection, &mut edit);
+            let (is_over, deadline) = (collection.is_over(), collection.deadline());
+            slot.set_deadline(deadline);
+            Ok((result, is_over))
+        })?;
         for event in edit.events() {
             self.change(db, hash, key, *event);
         }
@@ -430,25 +446,40 @@ impl Shard {
         }
     }
 
-    /// Removes expired keys of one segment, at most `limit`; see [`Table::expire_segment`].
+    /// Removes what has expired of the keys of one segment, at most `limit` of them; see [`Table::expire_segment`].
     pub fn expire_segment(&mut self, db: usize, segment: usize, now: i64, limit: usize) -> usize {
-        let from = self.garbage.len();
-        let garbage = &mut self.garbage;
-        let removed = self.databases[db].expire_segment(segment, now, limit, |_| true, |slot| garbage.push(slot));
-        self.counts.dirty += removed as u64;
-        if self.attentive {
+        let (from, attentive) = (self.garbage.len(), self.attentive);
+        let (garbage, mut partly) = (&mut self.garbage, Vec::<Box<[u8]>>::new());
+        let remove_fields = |slot: &mut Slot| {
+            let removed = slot.remove_expired(now, FIELDS_AT_ONCE);
+            if attentive && removed > 0 {
+                partly.push(slot.entry().key().into());
+            }
+            matches!(slot.entry().value(), Value::Object(object) if object.is_empty())
+        };
+        let done = self.databases[db].expire_segment(segment, now, limit, remove_fields, |slot| garbage.push(slot));
+        self.counts.dirty += done as u64;
+        let is_expired = |slot: &Slot| slot.entry().expire_at().is_some_and(|at| at <= now);
+        let expired = self.garbage[from..].iter().filter(|slot| is_expired(slot)).count() as u64;
+        self.counts.expired += expired;
+        self.counts.expired_actively += expired;
+        if attentive {
+            for key in &partly {
+                self.attend(db, hash_key(&self.hasher, key), key, Event::HEXPIRED);
+            }
             let gone = self.garbage.split_off(from);
             for slot in &gone {
-                let key = slot.entry().key();
-                self.attend(db, hash_key(&self.hasher, key), key, Event::EXPIRED);
+                let (key, event) = (slot.entry().key(), if is_expired(slot) { Event::EXPIRED } else { Event::DEL });
+                self.attend(db, hash_key(&self.hasher, key), key, event);
             }
             self.garbage.extend(gone);
         }
-        self.counts.expired += removed as u64;
-        self.counts.expired_actively += removed as u64;
-        removed
+        done
     }
 }
+
+/// Fields of one hash that are removed at once when they have expired; more stay, unseen. About 20 µs.
+const FIELDS_AT_ONCE: usize = 256;
 
 thread_local! {
     /// The number of the next note, or key that is ready.

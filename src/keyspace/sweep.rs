@@ -58,7 +58,7 @@ impl Sweep {
                 break;
             }
             let table = shard.table(self.db);
-            if table.with_ttl() == 0 || self.segment >= table.segments() {
+            if table.timed() == 0 || self.segment >= table.segments() {
                 self.db += 1;
                 self.segment = 0;
                 continue;

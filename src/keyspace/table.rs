@@ -42,7 +42,7 @@ impl types::Slot for Slot {
     }
 
     fn deadline(&self) -> Option<i64> {
-        self.entry().expire_at()
+        self.entry().deadline()
     }
 
     fn expire_at(&self) -> Option<i64> {

@@ -4,8 +4,10 @@ mod bits;
 mod counted;
 mod geo;
 mod hash;
+mod hash_table;
 mod hashing;
 mod hll;
+mod intset;
 mod lcs;
 mod list;
 mod list_chunk;
@@ -26,7 +28,7 @@ mod zset_index;
 
 pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
 pub use geo::{Place as GeoPlace, Shape as GeoShape};
-pub use hash::Hash;
+pub use hash::{FieldTtl, FieldValue, Hash};
 pub use hashing::hash_of;
 pub use hll::{
     Corrupt, HllForm, Registers, hll_add, hll_add_dense, hll_cached, hll_count, hll_decode, hll_form, hll_lacks,

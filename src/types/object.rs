@@ -15,6 +15,17 @@ pub trait Collection: Default {
 
     /// True if its key is to be removed: it has no elements. An empty stream stays.
     fn is_over(&self) -> bool;
+
+    /// None of its elements expires before this time.
+    fn deadline(&self) -> Option<i64>;
+}
+
+impl ObjectRef<'_> {
+    /// None of its elements expires before this time.
+    #[inline]
+    pub fn deadline(self) -> Option<i64> {
+        if let Self::Hash(hash) = self { hash.deadline() } else { None }
+    }
 }
 
 macro_rules! objects {
@@ -85,6 +96,11 @@ macro_rules! objects {
                 #[inline]
                 fn is_over(&self) -> bool {
                     !$stays && self.is_empty()
+                }
+
+                #[inline]
+                fn deadline(&self) -> Option<i64> {
+                    ObjectRef::$name(self).deadline()
                 }
             }
 

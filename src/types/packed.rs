@@ -11,6 +11,7 @@
 //! 1110xxxx yyyyyyyy text       text of up to 4,095 bytes
 //! 11110000 len 4 text          longer text
 //! 11110001, 2, 3, 4            a signed integer of 2, 3, 4 or 8 bytes behind it
+//! 11110101                     the mark: not of the sequence, but says to its owner how the rest is to be read
 //! ```
 //!
 //! The scheme is that of Redis's listpack without the trailing back-lengths; so a text that reads as an integer in
@@ -26,6 +27,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 
 const HEADER: usize = 6;
+const MARK: u8 = 0xf5;
 const ALIGN: usize = 8;
 
 /// The most elements that a sequence holds.
@@ -43,7 +45,7 @@ static EMPTY: Empty = Empty { _header: [0; 8] };
 pub struct Packed(NonNull<u8>);
 
 /// An element: text, or an integer that stands for its decimal text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item<'a> {
     /// An integer.
     Int(i64),
@@ -163,6 +165,7 @@ impl<'a> Item<'a> {
             0xf2 => number(3),
             0xf3 => number(4),
             0xf4 => number(8),
+            MARK => (Self::Int(0), 1),
             _ => text(5, u32::from_le_bytes([from[1], from[2], from[3], from[4]]) as usize),
         }
     }
@@ -275,9 +278,14 @@ impl Packed {
     /// Offset of the first element that is `text`, among every `step`-th from the first on.
     #[inline]
     pub fn find(&self, text: &[u8], step: usize) -> Option<usize> {
-        let wanted = Item::of(text);
+        self.find_item(0, Item::of(text), step)
+    }
+
+    /// Offset of the first element that is `wanted`, among every `step`-th from the one at `offset` on.
+    #[inline]
+    pub fn find_item(&self, offset: usize, wanted: Item<'_>, step: usize) -> Option<usize> {
         let body = self.body();
-        let mut at = 0;
+        let mut at = offset;
         while at < body.len() {
             let (item, size) = Item::read(&body[at..]);
             if item == wanted {
@@ -330,6 +338,39 @@ impl Packed {
             self.splice(offset..end, 0, -(removed as isize));
         }
         removed
+    }
+
+    /// Puts the mark before everything else; it counts as an element, one byte long.
+    pub fn mark(&mut self) {
+        self.splice(0..0, 1, 1);
+        self.body_mut()[0] = MARK;
+    }
+
+    /// True if it begins with the mark.
+    #[inline]
+    pub fn is_marked(&self) -> bool {
+        self.body().first() == Some(&MARK)
+    }
+
+    /// What stands behind the mark, which need not be elements.
+    #[inline]
+    pub fn raw(&self) -> &[u8] {
+        self.body().get(1..).unwrap_or_default()
+    }
+
+    /// Puts bytes, which count as `count` elements, at an offset of [`Packed::raw`].
+    ///
+    /// # Panics
+    /// Without room.
+    pub fn raw_insert(&mut self, offset: usize, bytes: &[u8], count: usize) {
+        let start = 1 + offset;
+        self.splice(start..start, bytes.len(), count as isize);
+        self.body_mut()[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Removes bytes, which count as `count` elements, from an offset of [`Packed::raw`] on.
+    pub fn raw_remove(&mut self, offset: usize, bytes: usize, count: usize) {
+        self.splice(1 + offset..1 + offset + bytes, 0, -(count as isize));
     }
 
     /// Replaces the bytes of `range` by `size` bytes, which the caller writes; `count` elements more or fewer.
@@ -420,6 +461,9 @@ unsafe impl Sync for Packed {}
 
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_marked() {
+            return f.debug_tuple("Marked").field(&self.raw()).finish();
+        }
         f.debug_list().entries(self.iter().map(|(_, item)| item)).finish()
     }
 }

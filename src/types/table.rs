@@ -15,6 +15,8 @@
 //!   stays before it.
 
 use super::prefetch::prefetch;
+use std::cell::Cell;
+use std::fmt;
 
 const BUCKET_SLOTS: usize = 8;
 /// Buckets of a segment, at most.
@@ -27,6 +29,10 @@ const MAX_DEPTH: u32 = PREFIX_BITS;
 const SAMPLE_TRIES: usize = 64;
 /// Random slots that are tried before the segments are walked for a random entry.
 const RANDOM_TRIES: usize = 256;
+/// Buckets that a call of the SCAN family looks at for each entry asked for, at most, as in Redis.
+const BUCKETS_PER_ENTRY: u64 = 10;
+/// Entries that are looked at to tell what all take.
+const SAMPLE: usize = 64;
 /// Bits of a table's SCAN cursor.
 pub const CURSOR_BITS: u32 = PREFIX_BITS + 16;
 
@@ -438,6 +444,31 @@ impl<S: Slot> Table<S> {
         None
     }
 
+    /// [`Table::scan`] for about `count` entries, as the SCAN family counts; returns the next cursor, 0 at the end.
+    pub fn scan_some(&self, cursor: u64, count: u64, mut found: impl FnMut(&S)) -> u64 {
+        let (seen, mut buckets) = (Cell::new(0), 0);
+        let most = count.saturating_mul(BUCKETS_PER_ENTRY);
+        let each = |slot: &S| {
+            seen.set(seen.get() + 1);
+            found(slot);
+        };
+        let enough = || {
+            buckets += 1;
+            seen.get() >= count || buckets >= most
+        };
+        self.scan(cursor, each, enough).unwrap_or(0)
+    }
+
+    /// Bytes that the table and its entries take from the allocator; each of the entries looked at takes `memory`.
+    pub fn memory(&self, memory: impl Fn(&S) -> usize) -> usize {
+        let (mut looked_at, mut bytes) = (0, 0);
+        for slot in self.iter().take(SAMPLE) {
+            looked_at += 1;
+            bytes += memory(slot);
+        }
+        self.footprint().1 + (bytes * self.len).checked_div(looked_at).unwrap_or(0)
+    }
+
     /// Segments.
     pub fn segments(&self) -> usize {
         self.segments.len()
@@ -522,7 +553,12 @@ impl<S: Slot> Table<S> {
     }
 
     /// A random entry, every one equally likely. `random` gives 64 random bits.
-    pub fn random(&self, mut random: impl FnMut() -> u64) -> Option<&S> {
+    pub fn random(&self, random: impl FnMut() -> u64) -> Option<&S> {
+        self.random_place(random).map(|place| self.at(place))
+    }
+
+    /// Where it lies.
+    pub fn random_place(&self, mut random: impl FnMut() -> u64) -> Option<Place> {
         if self.len == 0 {
             return None;
         }
@@ -530,25 +566,32 @@ impl<S: Slot> Table<S> {
         let most =
             if self.segments.len() == 1 { self.segments[0].buckets.len() as u64 } else { self.most_buckets.into() };
         for _ in 0..RANDOM_TRIES {
-            let bits = random();
-            let segment = &self.segments[below(bits, self.segments.len() as u64) as usize];
+            let index = below(random(), self.segments.len() as u64) as usize;
             let at = below(random(), most * BUCKET_SLOTS as u64) as usize;
-            let Some(bucket) = segment.buckets.get(at / BUCKET_SLOTS) else { continue };
-            let slot = &bucket.0[at % BUCKET_SLOTS];
-            if !slot.is_vacant() {
-                return Some(slot);
+            let (bucket, slot) = (at / BUCKET_SLOTS, at % BUCKET_SLOTS);
+            if self.segments[index].buckets.get(bucket).is_some_and(|bucket| !bucket.0[slot].is_vacant()) {
+                return Some(Place { segment: index as u32, bucket: bucket as u32, slot: slot as u32 });
             }
         }
         // Nearly empty: the entry of a random rank.
         let mut rank = below(random(), self.len as u64) as usize;
-        for segment in &self.segments {
+        for (index, segment) in self.segments.iter().enumerate() {
             if rank < segment.len as usize {
-                let mut slots = segment.buckets.iter().flat_map(|bucket| &bucket.0).filter(|slot| !slot.is_vacant());
-                return slots.nth(rank);
+                let places =
+                    (0..segment.buckets.len()).flat_map(|bucket| (0..BUCKET_SLOTS).map(move |slot| (bucket, slot)));
+                let mut taken = places.filter(|&(bucket, slot)| !segment.buckets[bucket].0[slot].is_vacant());
+                let place = |(bucket, slot)| Place { segment: index as u32, bucket: bucket as u32, slot: slot as u32 };
+                return taken.nth(rank).map(place);
             }
             rank -= segment.len as usize;
         }
         None
+    }
+}
+
+impl<S: Slot + fmt::Debug> fmt::Debug for Table<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -103,6 +103,9 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
     },
     Family { name: "bitmaps", oracle: Oracle::Redis8, templates: BITMAPS },
+    Family { name: "hashes", oracle: Oracle::Valkey9, templates: super::hashes::HASHES },
+    Family { name: "field_ttls", oracle: Oracle::Valkey9, templates: super::hashes::FIELD_TTLS },
+    Family { name: "sets", oracle: Oracle::Redis8, templates: super::hashes::SETS },
     Family { name: "lists", oracle: Oracle::Redis8, templates: super::lists::TEMPLATES },
     Family {
         name: "hyperloglog",
@@ -313,7 +316,10 @@ impl Family {
     pub(super) fn inspection(&self) -> Vec<Vec<Vec<u8>>> {
         let ask = |name: &[u8], key: &[u8]| vec![name.to_vec(), key.to_vec()];
         let range = |key: &[u8]| [b"LRANGE", key, b"0", b"-1"].map(<[u8]>::to_vec).into();
-        KEYS.iter().flat_map(|key| [ask(b"GET", key), ask(b"PEXPIRETIME", key), range(key)]).collect()
+        let each = |key: &&[u8]| {
+            [ask(b"GET", key), ask(b"PEXPIRETIME", key), range(key), ask(b"HGETALL", key), ask(b"SMEMBERS", key)]
+        };
+        KEYS.iter().flat_map(each).collect()
     }
 }
 

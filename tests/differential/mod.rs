@@ -8,6 +8,7 @@
 //! - `generate` (`lists`, `zsets` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
 mod generate;
+mod hashes;
 mod histories;
 mod judge;
 mod lists;

@@ -77,8 +77,15 @@ fn show(reply: &Reply, other: Option<&Reply>) -> String {
 fn rule_for(command: &Command) -> Rule {
     let name = command[0].to_ascii_uppercase();
     match name.as_slice() {
-        b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" => Rule::Near(8000.0),
-        b"KEYS" => Rule::Unordered,
+        b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" | b"HTTL" | b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME" => {
+            Rule::Near(8000.0)
+        }
+        b"KEYS" | b"HGETALL" | b"HKEYS" | b"HVALS" | b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" | b"SSCAN" => {
+            Rule::Unordered
+        }
+        // All of them, or any.
+        b"HRANDFIELD" | b"SRANDMEMBER" if command.get(2).is_some_and(|count| count == b"100000") => Rule::Unordered,
+        b"HRANDFIELD" | b"SRANDMEMBER" => Rule::Kind,
         // Redis 8.2 draws the line between embstr and raw by key length, TTL and history; the transcripts hold the rest.
         b"OBJECT" | b"ZRANDMEMBER" => Rule::Kind,
         _ => Rule::Exact,
@@ -159,7 +166,22 @@ macro_rules! families {
     };
 }
 
-families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists, zsets, zsets_lex, geo);
+families!(
+    strings,
+    expiry,
+    keys,
+    valkey,
+    bitmaps,
+    bits_valkey,
+    hyperloglog,
+    lists,
+    zsets,
+    zsets_lex,
+    geo,
+    hashes,
+    field_ttls,
+    sets
+);
 
 fn run_named(name: &str, resp3: bool) {
     run(FAMILIES.iter().find(|f| f.name == name).expect("the family exists"), resp3);

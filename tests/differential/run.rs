@@ -124,7 +124,22 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets, dump, zsets_more, geo, transactions);
+transcripts!(
+    strings,
+    keys,
+    connection,
+    server,
+    bitmaps,
+    hyperloglog,
+    lists,
+    zsets,
+    dump,
+    zsets_more,
+    geo,
+    transactions,
+    hashes,
+    sets
+);
 
 #[test]
 fn every_transcript_is_run() {
