@@ -214,7 +214,7 @@ impl Engine {
                 Value::String(text) => Span::pack(std::iter::once(&*text.as_bytes()), buf, spans),
                 Value::Integer(_) | Value::Number(_) => {
                     number.clear();
-                    reply::argument(value.as_f64().unwrap_or_default(), &mut number);
+                    reply::argument(reply::number(value).unwrap_or_default(), &mut number);
                     Span::pack(std::iter::once(number.as_slice()), buf, spans);
                 }
                 _ => return false,
@@ -258,7 +258,7 @@ impl Engine {
             if args.len() < 3 {
                 return fail("ERR redis.log() requires two arguments or more.");
             }
-            let Some(level) = args[1].as_f64() else {
+            let Some(level) = reply::number(&args[1]) else {
                 return fail("ERR First argument must be a number (log level).");
             };
             if !(0.0..=3.0).contains(&level) {
@@ -297,7 +297,7 @@ fn failure(error: &Value, sha: &str) -> Vec<u8> {
         Value::String(text) => text.as_bytes().to_vec(),
         _ => b"ERR unknown error".to_vec(),
     };
-    if let (Value::String(source), Some(number)) = (field("source"), field("line").as_f64()) {
+    if let (Value::String(source), Some(number)) = (field("source"), reply::number(&field("line"))) {
         line.extend(format!(" script: {sha}, on {}:{number}.", source.to_string_lossy()).bytes());
     }
     line

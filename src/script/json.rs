@@ -63,8 +63,14 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
         parser.whole()
     })?;
     cjson.raw_set("decode", decode)?;
+    add_settings(lua, &cjson, &settings)?;
+    Ok(cjson)
+}
+
+/// The functions that change a setting and tell it.
+fn add_settings(lua: &Lua, cjson: &Table, settings: &Rc<Settings>) -> Result<()> {
     let number = |name: &'static str, cell: fn(&Settings) -> &Cell<usize>, max: usize| {
-        let own = Rc::clone(&settings);
+        let own = Rc::clone(settings);
         sandbox::function(lua, move |lua, args| {
             if let Some(value) = args.front() {
                 match lua.coerce_number(value.clone())? {
@@ -79,7 +85,7 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     cjson.raw_set("decode_max_depth", number("decode_max_depth", |all| &all.decode_depth, i32::MAX as usize)?)?;
     cjson.raw_set("encode_number_precision", number("encode_number_precision", |all| &all.precision, 14)?)?;
     let flag = |cell: fn(&Settings) -> &Cell<bool>| {
-        let own = Rc::clone(&settings);
+        let own = Rc::clone(settings);
         sandbox::function(lua, move |_, args| {
             if let Some(Value::Boolean(value)) = args.front() {
                 cell(&own).set(*value);
@@ -90,7 +96,7 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     cjson.raw_set("encode_invalid_numbers", flag(|all| &all.encode_invalid)?)?;
     cjson.raw_set("decode_invalid_numbers", flag(|all| &all.decode_invalid)?)?;
     cjson.raw_set("encode_keep_buffer", sandbox::function(lua, |_, _| Ok(Ok(Value::Boolean(true))))?)?;
-    let own = Rc::clone(&settings);
+    let own = Rc::clone(settings);
     let sparse = sandbox::function_multi(lua, move |_, args| {
         if let Some(Value::Boolean(value)) = args.front() {
             own.sparse_convert.set(*value);
@@ -103,8 +109,7 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
         let integers = [&own.sparse_ratio, &own.sparse_safe].map(|cell| Value::Integer(cell.get()));
         Ok(Ok(std::iter::once(Value::Boolean(own.sparse_convert.get())).chain(integers).collect()))
     })?;
-    cjson.raw_set("encode_sparse_array", sparse)?;
-    Ok(cjson)
+    cjson.raw_set("encode_sparse_array", sparse)
 }
 
 fn encode(lua: &Lua, settings: &Settings, value: &Value, out: &mut Vec<u8>, depth: usize) -> Fallible {
@@ -115,7 +120,7 @@ fn encode(lua: &Lua, settings: &Settings, value: &Value, out: &mut Vec<u8>, dept
         Value::Boolean(false) => out.extend_from_slice(b"false"),
         Value::String(text) => encode_text(&text.as_bytes(), out),
         Value::Integer(_) | Value::Number(_) => {
-            let number = value.as_f64().unwrap_or_default();
+            let number = super::reply::number(value).unwrap_or_default();
             if !number.is_finite() && !settings.encode_invalid.get() {
                 return Ok(Err("Cannot serialise number: must not be NaN or Inf".to_owned()));
             }
@@ -159,7 +164,7 @@ fn encode_table(lua: &Lua, settings: &Settings, table: &Table, out: &mut Vec<u8>
                     Value::String(text) => encode_text(&text.as_bytes(), out),
                     Value::Integer(_) | Value::Number(_) => {
                         out.push(b'"');
-                        let number = key.as_f64().unwrap_or_default();
+                        let number = super::reply::number(&key).unwrap_or_default();
                         out.extend_from_slice(general(number, settings.precision.get()).as_bytes());
                         out.push(b'"');
                     }

@@ -184,6 +184,15 @@ pub(super) fn error(lua: &Lua, line: &[u8]) -> Result<Value> {
     Ok(Value::Table(table))
 }
 
+/// A number, which Lua's binding gives in two forms.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => Some(*number as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
+}
+
 /// A number as an argument of a command.
 pub(super) fn argument(number: f64, buf: &mut Vec<u8>) {
     if number.fract() == 0.0 && number.abs() < 9.2e18 {
