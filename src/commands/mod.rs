@@ -45,6 +45,12 @@ mod set;
 mod set_algebra;
 mod slowlog;
 mod spec;
+mod stream;
+mod stream_args;
+mod stream_group;
+mod stream_info;
+mod stream_pending;
+mod stream_read;
 mod string;
 mod syntax;
 mod transaction;
@@ -100,6 +106,11 @@ const FAMILIES: &[&[Spec]] = &[
     set::COMMANDS,
     set_algebra::COMMANDS,
     slowlog::COMMANDS,
+    stream::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_pending::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

@@ -15,5 +15,6 @@ mod lists;
 mod random;
 mod rig;
 mod run;
+mod streams;
 mod transcript;
 mod zsets;

@@ -80,6 +80,8 @@ fn rule_for(command: &Command) -> Rule {
         b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" | b"HTTL" | b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME" => {
             Rule::Near(8000.0)
         }
+        // How long an entry has been pending.
+        b"XPENDING" => Rule::Near(60_000.0),
         b"KEYS" | b"HGETALL" | b"HKEYS" | b"HVALS" | b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" | b"SSCAN" => {
             Rule::Unordered
         }
@@ -180,7 +182,8 @@ families!(
     geo,
     hashes,
     field_ttls,
-    sets
+    sets,
+    streams
 );
 
 fn run_named(name: &str, resp3: bool) {

@@ -138,7 +138,8 @@ transcripts!(
     geo,
     transactions,
     hashes,
-    sets
+    sets,
+    streams
 );
 
 #[test]
