@@ -1,5 +1,7 @@
 //! Numbers as the protocol and the commands write them. Knows bytes only.
 
+mod shortest;
+
 use arrayvec::ArrayString;
 
 /// An integer in its one canonical form: no sign but a leading `-`, no leading zero, no space, no `-0`.
@@ -55,8 +57,8 @@ pub fn parse_rounded_double(text: &[u8]) -> Option<f64> {
 /// Room for a double as text.
 pub type DoubleText = ArrayString<32>;
 
-/// A double as RESP3 and the sorted sets print it: integers of up to 62 bits as such, else the shortest digits that read
-/// back equal, with an exponent (`1.5e-7`, `1e+20`) where zeros would be many.
+/// A double as RESP3 and the sorted sets print it: integers of up to 62 bits as such, else few digits that read back
+/// equal, with an exponent (`1.5e-7`, `1e+20`) where zeros would be many.
 pub fn format_double(value: f64) -> DoubleText {
     let mut text = DoubleText::new();
     if value.is_nan() {
@@ -85,17 +87,9 @@ const DECIMALS_MAX: i32 = 6;
 
 /// Appends a positive, finite number that is no small integer.
 fn push_digits(text: &mut DoubleText, value: f64) {
-    let mut buffer = ryu::Buffer::new();
-    let shortest = buffer.format_finite(value);
-    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((shortest, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut all = ArrayString::<64>::new();
-    all.push_str(whole);
-    all.push_str(fraction);
-    let digits = all.trim_start_matches('0').trim_end_matches('0');
-    let cut = all.trim_start_matches('0').len() - digits.len();
-    // The value is `digits` times ten to this power.
-    let power = exponent.parse().unwrap_or(0) - fraction.len() as i32 + cut as i32;
+    // The value is these digits times ten to this power.
+    let (digits, power) = shortest::digits(value);
+    let digits = std::str::from_utf8(&digits).unwrap_or_default();
     let count = digits.len() as i32;
     let magnitude = power + count - 1;
     let zeros = |text: &mut DoubleText, count: i32| (0..count).for_each(|_| text.push('0'));

@@ -16,6 +16,8 @@ mod debug;
 mod docs;
 mod dump;
 mod expire;
+mod geo;
+mod geo_search;
 mod help;
 mod hyperloglog;
 mod info;
@@ -41,6 +43,8 @@ mod string;
 mod syntax;
 mod transaction;
 mod zset;
+mod zset_combine;
+mod zset_pop;
 mod zset_range;
 
 pub use args::{Args, c_text};
@@ -67,6 +71,8 @@ const FAMILIES: &[&[Spec]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     key::COMMANDS,
@@ -85,6 +91,8 @@ const FAMILIES: &[&[Spec]] = &[
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,
+    zset_combine::COMMANDS,
+    zset_pop::COMMANDS,
     zset_range::COMMANDS,
 ];
 

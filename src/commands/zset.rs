@@ -239,8 +239,9 @@ pub(super) fn add<'m>(
     let all = |set: &mut Zset, edit: &mut Edit| {
         let mut tally = Tally::default();
         if set.is_empty() {
-            let longest = members.clone().map(|(member, _)| member.len()).max().unwrap_or(0);
-            set.expect(members.len(), longest, limits);
+            // By the first member alone, as Redis does it.
+            let first = members.clone().next().map_or(0, |(member, _)| member.len());
+            set.expect(members.len(), first, limits);
         }
         for pair in members {
             let Ok((added, score)) = add_one(set, pair, options, limits) else { return None };

@@ -2,13 +2,11 @@
 //! down to a range of ranks. Knows arguments and ranges, not how they are found.
 
 use super::zset::{READ, REMOVE, WRITE, bulk, event};
-use super::{
-    Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
-};
+use super::{Args, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type};
 use crate::keyspace::{NewValue, Ttl, View};
 use crate::number::{parse_i64, parse_rounded_double};
 use crate::protocol::Reply;
-use crate::types::{Collection, ScoreBound, TextBound, Zset};
+use crate::types::{Collection, Item, ScoreBound, TextBound, Zset};
 use std::ops::Range;
 
 const RANGE: Spec = Spec { arity: -4, flags: Flags::READONLY, ..READ };
@@ -40,7 +38,6 @@ pub(super) const COMMANDS: &[Spec] = &[
         arity: -5,
         flags: Flags::WRITE.or(Flags::DENYOOM),
         keys: Keys::Specs(&[KeySpec::one(1, OVERWRITE), KeySpec::one(2, ACCESS)]),
-        fill: Fill::Read,
         since: "6.2.0",
         syntax: "dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
         complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements \
@@ -320,16 +317,26 @@ fn range(
         reply.array(0);
         return Outcome::Done;
     };
-    write_members(reply, set, query.ranks(set), query.reverse, query.with_scores);
+    let ranks = query.ranks(set);
+    let (len, members) = (ranks.len(), set.iter(ranks));
+    if query.reverse {
+        write_members(reply, len, members.rev(), query.with_scores);
+    } else {
+        write_members(reply, len, members, query.with_scores);
+    }
     Outcome::Done
 }
 
-/// Writes the members of a range of ranks, with their scores in pairs in RESP3, one behind the other in RESP2.
-pub(super) fn write_members(reply: &mut Reply<'_>, set: &Zset, ranks: Range<usize>, reverse: bool, with_scores: bool) {
+/// Writes `len` members, with their scores in pairs in RESP3, one behind the other in RESP2.
+pub(super) fn write_members<'m>(
+    reply: &mut Reply<'_>,
+    len: usize,
+    members: impl Iterator<Item = (Item<'m>, f64)>,
+    with_scores: bool,
+) {
     let in_pairs = with_scores && reply.is_v3();
-    reply.array(if with_scores && !in_pairs { ranks.len() * 2 } else { ranks.len() });
-    let members = set.iter(ranks);
-    let mut write = |(member, score)| {
+    reply.array(if with_scores && !in_pairs { len * 2 } else { len });
+    for (member, score) in members {
         if in_pairs {
             reply.array(2);
         }
@@ -337,8 +344,7 @@ pub(super) fn write_members(reply: &mut Reply<'_>, set: &Zset, ranks: Range<usiz
         if with_scores {
             reply.double(score);
         }
-    };
-    if reverse { members.rev().for_each(&mut write) } else { members.for_each(&mut write) }
+    }
 }
 
 fn zrangestore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

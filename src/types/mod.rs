@@ -2,6 +2,7 @@
 
 mod bits;
 mod counted;
+mod geo;
 mod hash;
 mod hashing;
 mod hll;
@@ -24,6 +25,7 @@ mod zset_full;
 mod zset_index;
 
 pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
+pub use geo::{Place as GeoPlace, Shape as GeoShape};
 pub use hash::Hash;
 pub use hashing::hash_of;
 pub use hll::{

@@ -121,6 +121,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "DEL $k",
         ],
     },
+    Family { name: "zsets", oracle: Oracle::Redis8, templates: super::zsets::TEMPLATES },
+    Family { name: "geo", oracle: Oracle::Redis8, templates: super::zsets::GEO },
+    Family { name: "zsets_lex", oracle: Oracle::Redis8, templates: super::zsets::LEX },
     // Redis 8.2 wants an end where BITCOUNT has a start, Valkey 9.1 does not; the operations are Redis's.
     Family {
         name: "bits_valkey",
@@ -299,7 +302,11 @@ impl Family {
                 words[at].make_ascii_lowercase();
             }
         }
-        if super::lists::is_cut_short(&words) { self.command(random) } else { words }
+        if super::lists::is_cut_short(&words) || super::zsets::is_disputed(&words) {
+            self.command(random)
+        } else {
+            words
+        }
     }
 
     /// Reads that show what all the others have left behind.
@@ -361,7 +368,7 @@ fn word(part: &str, random: &mut Random) -> Vec<u8> {
         "$ms" => (1_000_000_000 + random.below(1_000_000_000_000)).to_string().into_bytes(),
         "$at" => text(random.pick(&["4000000000", "5000000000", "6000000000", "7000000001", "1"])),
         "$atms" => text(random.pick(&["4000000000000", "5000000000001", "6000000000002", "7000000000003", "1"])),
-        literal => text(literal),
+        other => super::zsets::word(other, random).unwrap_or_else(|| text(other)),
     }
 }
 

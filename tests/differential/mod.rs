@@ -5,7 +5,7 @@
 //! - `rig`: one server with its named connections
 //! - `run`: runs a transcript on all servers and reports every difference
 //! - `histories`: what several connections see of each other
-//! - `generate` (`lists` …), `random`: random commands, and the search for the shortest sequence that shows a difference
+//! - `generate` (`lists`, `zsets` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
 mod generate;
 mod histories;
@@ -15,3 +15,4 @@ mod random;
 mod rig;
 mod run;
 mod transcript;
+mod zsets;

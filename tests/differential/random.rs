@@ -80,7 +80,7 @@ fn rule_for(command: &Command) -> Rule {
         b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" => Rule::Near(8000.0),
         b"KEYS" => Rule::Unordered,
         // Redis 8.2 draws the line between embstr and raw by key length, TTL and history; the transcripts hold the rest.
-        b"OBJECT" => Rule::Kind,
+        b"OBJECT" | b"ZRANDMEMBER" => Rule::Kind,
         _ => Rule::Exact,
     }
 }
@@ -159,7 +159,7 @@ macro_rules! families {
     };
 }
 
-families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists);
+families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists, zsets, zsets_lex, geo);
 
 fn run_named(name: &str, resp3: bool) {
     run(FAMILIES.iter().find(|f| f.name == name).expect("the family exists"), resp3);

@@ -124,7 +124,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets, dump);
+transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets, dump, zsets_more, geo);
 
 #[test]
 fn every_transcript_is_run() {
