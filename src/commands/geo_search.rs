@@ -216,10 +216,10 @@ impl<'a> Query<'a> {
         }
         let mut index = form.options_at();
         while index < args.len() {
-            if !query.parse_flag(args, index)
-                && !query.parse_value(args, &mut index, form)?
-                && !(form.is_search() && query.parse_area(args, &mut index, set)?)
-            {
+            let is_option = query.parse_flag(args, index)
+                || query.parse_value(args, &mut index, form)?
+                || form.is_search() && query.parse_area(args, &mut index, set)?;
+            if !is_option {
                 return Err(SYNTAX_ERROR.to_owned());
             }
             index += 1;
