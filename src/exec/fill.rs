@@ -6,6 +6,7 @@
 //! stale but may be served is answered at once, and loaded anew with nobody waiting.
 
 use crate::clock;
+use crate::config::MaxmemoryPolicy;
 use crate::keyspace::{self, Access, Flight, Hash, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
 use crate::protocol::SHARE_AT;
 use crate::random;
@@ -273,7 +274,7 @@ pub(super) fn look_ahead(state: &Arc<State>, db: usize, key: &[u8], hash: Hash, 
 
 /// Why a key is not loaded (again), as the error line for the client. `before` is what the last load brought.
 fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> Option<Arc<str>> {
-    if before.is_some_and(|value| !fits(state, value)) {
+    if before.is_some_and(|value| never_fits(state, value)) {
         // It would never be kept, and a change needs what it changes.
         return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
     }
@@ -387,6 +388,13 @@ impl Load {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// True if a value cannot be stored, whatever is evicted. Evicts nothing itself: the command's shards are locked.
+fn never_fits(state: &State, value: &Bytes) -> bool {
+    let config = state.config.load();
+    let (used, len, limit) = (crate::alloc::used(), value.len() as u64, config.maxmemory);
+    limit > 0 && (len > limit || config.maxmemory_policy == MaxmemoryPolicy::NoEviction && used + len > limit)
 }
 
 /// False if storing a value would exceed `maxmemory`: it is answered, but not kept.

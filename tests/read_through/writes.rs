@@ -201,5 +201,9 @@ fn a_value_that_does_not_fit_in_memory_is_answered_and_not_kept() {
     let refused = error(run(&mut client, "APPEND big:8000000 x"));
     assert_eq!(refused, "OOM command not allowed when used memory > 'maxmemory'.");
     assert_eq!(rig.queries(), 4);
+    // With keys to evict, the command once tried to evict while it held its own shard, and hung for good.
+    run(&mut client, "CONFIG SET maxmemory-policy allkeys-lru");
+    let reply = run(&mut client, "APPEND big:8000000 x");
+    assert!(reply == Value::Int(8_000_001) || reply.is_error(), "{reply:?}");
     assert_eq!(run(&mut client, "GET name:1"), Value::bulk("Ann"));
 }
