@@ -24,3 +24,4 @@ mod sessions;
 mod shutdown;
 mod support;
 mod tidy;
+mod transactions;

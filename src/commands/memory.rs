@@ -35,6 +35,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     help::row("memory|help", "4.0.0"),
     Spec {
         name: "memory|malloc-stats",
+        locks: true,
         complexity: DEPENDS,
         summary: "Returns the figures of the allocator.",
         run: Run::Server(malloc_stats),

@@ -6,7 +6,7 @@
 //! == title                 a new history: new connections, FLUSHALL
 //! a: BLPOP k 0             connection `a` sends a command
 //! a+ RPUSH k 1 ; LPOP k    several commands at once
-//! a?                       `a` waits until its blocking command is answered
+//! a! BLPOP k 0.01          `a` sends a command that waits, and takes the answer
 //! a x                      `a` is closed
 //! ```
 //!
@@ -34,7 +34,7 @@ struct Step {
 
 enum Action {
     Send(Vec<Vec<Vec<u8>>>),
-    Wait,
+    Wait(Vec<Vec<u8>>),
     Close,
 }
 
@@ -54,13 +54,13 @@ fn parse(text: &str) -> Vec<History> {
             histories.push(History { title: title.to_owned(), steps: Vec::new() });
             continue;
         }
-        let end = line.find([':', '+', '?', ' ']).unwrap_or_else(|| panic!("line {index}: no connection in {line:?}"));
+        let end = line.find([':', '+', '!', ' ']).unwrap_or_else(|| panic!("line {index}: no connection in {line:?}"));
         let (client, rest) = line.split_at(end);
         let words = |text: &str| split_words(text).unwrap_or_else(|e| panic!("line {index}: {e}"));
         let action = match rest.split_at(1) {
             (":", command) => Action::Send(vec![words(command)]),
             ("+", commands) => Action::Send(commands.split(" ; ").map(words).collect()),
-            ("?", "") => Action::Wait,
+            ("!", command) => Action::Wait(words(command)),
             (" ", "x") => Action::Close,
             _ => panic!("line {index}: no step: {line:?}"),
         };
@@ -141,11 +141,10 @@ impl Stage {
                     thread::sleep(POLL);
                 }
             }
-            Action::Wait => {
-                let peer = self.peer(&step.client);
-                peer.waits = false;
-                let reply = peer.client.read_reply();
-                got.insert(step.client.clone(), vec![show(reply.as_ref().ok())]);
+            Action::Wait(command) => {
+                let client = &mut self.peer(&step.client).client;
+                client.send(command).expect("the server reads");
+                got.insert(step.client.clone(), vec![show(client.read_reply().as_ref().ok())]);
             }
             Action::Send(commands) => {
                 let peer = self.peer(&step.client);
@@ -280,7 +279,7 @@ macro_rules! histories {
     };
 }
 
-histories!(transactions, pubsub, notifications);
+histories!(transactions, pubsub, notifications, blocking);
 
 #[test]
 fn every_history_is_run() {
