@@ -343,12 +343,11 @@ impl Dispatch<'_> {
             Refusal::Paused(until) => return Some(After::Paused(index, until)),
         };
         let mark = out.mark();
-        match &mut self.client.multi {
-            Some(_) if args.is(0, "exec") => self.abort(&text, out),
-            multi => {
-                multi.iter_mut().for_each(|multi| multi.failed = true);
-                Reply::new(out, self.client.version).error_bytes(&text);
-            }
+        if args.is(0, "exec") {
+            self.abort(&text, out);
+        } else {
+            self.client.multi.iter_mut().for_each(|multi| multi.failed = true);
+            Reply::new(out, self.client.version).error_bytes(&text);
         }
         self.count_error(out.since(mark));
         if let Some(command) = command {

@@ -65,6 +65,7 @@ impl Dispatch<'_> {
 
     /// EXEC was refused: the transaction is over.
     pub(super) fn abort(&mut self, why: &[u8], out: &mut Output) {
+        let why = why.strip_prefix(b"ERR ").unwrap_or(why);
         let text = [b"EXECABORT Transaction discarded because of: ", why].concat();
         self.discard();
         Reply::new(out, self.client.version).error_bytes(&text);

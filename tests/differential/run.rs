@@ -124,7 +124,20 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(strings, keys, connection, server, bitmaps, hyperloglog, lists, zsets, dump, zsets_more, geo);
+transcripts!(
+    strings,
+    keys,
+    connection,
+    server,
+    bitmaps,
+    hyperloglog,
+    lists,
+    zsets,
+    dump,
+    zsets_more,
+    geo,
+    transactions
+);
 
 #[test]
 fn every_transcript_is_run() {
