@@ -261,6 +261,7 @@ impl Dispatch<'_> {
             // Nothing waits in a transaction.
             Outcome::Block(block) => block.nil.write(&mut reply),
             Outcome::Sleep(_) => reply.ok(),
+            Outcome::Later(_) => reply.error("ERR this command takes its time and cannot run in a transaction"),
             _ => {}
         }
         if !self.state.monitors.is_empty() {
