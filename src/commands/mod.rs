@@ -39,6 +39,12 @@ mod scan;
 mod server;
 mod slowlog;
 mod spec;
+mod stream;
+mod stream_args;
+mod stream_group;
+mod stream_info;
+mod stream_pending;
+mod stream_read;
 mod string;
 mod syntax;
 mod transaction;
@@ -88,6 +94,11 @@ const FAMILIES: &[&[Spec]] = &[
     scan::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
+    stream::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_pending::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

@@ -2,7 +2,7 @@
 //! expiry times lie in the past or years ahead, and are far apart. No DBSIZE: servers may count a key that has expired
 //! until they happen to remove it.
 //!
-//! A template's words: `$k` key, `$v` value, `$long` long value, `$i` integer, `$n` small offset, `$f` float, `$bit` offset
+//! A template's words: `$k` key, `$v` value, `$long` long value, `$id` ID of a stream's entry, `$i` integer, `$n` small offset, `$f` float, `$bit` offset
 //! of a bit, `$field` kind of a bit field, `$elements` up to 100 values, `$sec` `$ms` `$at` `$atms` expiry times (relative
 //! and absolute), `$db` database; `a|b` one of these; `a,b` both; `?…` one time in three; `…*` up to
 //! three times.
@@ -103,6 +103,7 @@ pub(super) const FAMILIES: &[Family] = &[
         ],
     },
     Family { name: "bitmaps", oracle: Oracle::Redis8, templates: BITMAPS },
+    Family { name: "streams", oracle: Oracle::Redis8, templates: super::streams::TEMPLATES },
     Family { name: "lists", oracle: Oracle::Redis8, templates: super::lists::TEMPLATES },
     Family {
         name: "hyperloglog",
@@ -348,6 +349,7 @@ fn word(part: &str, random: &mut Random) -> Vec<u8> {
     match part {
         "$k" => random.pick(KEYS).to_vec(),
         "$v" => random.pick(VALUES).to_vec(),
+        "$id" => super::streams::id(random),
         "$long" => {
             let len: [usize; 10] = [100, 127, 128, 500, 3000, 4090, 8100, 8192, 8193, 20_000];
             vec![b'x' + random.below(3) as u8; len[random.below(len.len())]]

@@ -14,5 +14,6 @@ mod lists;
 mod random;
 mod rig;
 mod run;
+mod streams;
 mod transcript;
 mod zsets;

@@ -78,6 +78,8 @@ fn rule_for(command: &Command) -> Rule {
     let name = command[0].to_ascii_uppercase();
     match name.as_slice() {
         b"TTL" | b"PTTL" | b"EXPIRETIME" | b"PEXPIRETIME" => Rule::Near(8000.0),
+        // How long an entry has been pending.
+        b"XPENDING" => Rule::Near(60_000.0),
         b"KEYS" => Rule::Unordered,
         // Redis 8.2 draws the line between embstr and raw by key length, TTL and history; the transcripts hold the rest.
         b"OBJECT" | b"ZRANDMEMBER" => Rule::Kind,
@@ -159,7 +161,7 @@ macro_rules! families {
     };
 }
 
-families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists, zsets, zsets_lex, geo);
+families!(strings, expiry, keys, valkey, bitmaps, bits_valkey, hyperloglog, lists, zsets, zsets_lex, geo, streams);
 
 fn run_named(name: &str, resp3: bool) {
     run(FAMILIES.iter().find(|f| f.name == name).expect("the family exists"), resp3);

@@ -136,7 +136,8 @@ transcripts!(
     dump,
     zsets_more,
     geo,
-    transactions
+    transactions,
+    streams
 );
 
 #[test]
