@@ -9,6 +9,7 @@
 //! - `changes`: changes in the database reach the cache
 //! - `routes`: ROUTE and SIGHUP
 //! - `storm`: writers and readers at full speed, and no stale key in the end
+//! - `transactions`: MULTI, EXEC and WATCH of missing rows
 //! - `secrets`: what must never be shown; the figures that are
 
 mod changes;
@@ -18,5 +19,6 @@ mod rig;
 mod routes;
 mod secrets;
 mod storm;
+mod transactions;
 mod values;
 mod writes;
