@@ -89,6 +89,15 @@ pub(super) const COMMANDS: &[Spec] = &[
         ..SUB
     },
     Spec {
+        name: "script|debug",
+        arity: 3,
+        since: "3.2.0",
+        syntax: "<YES | SYNC | NO>",
+        summary: "Turns the debugger off; there is none.",
+        run: Run::Server(debug),
+        ..SUB
+    },
+    Spec {
         name: "script|exists",
         arity: -3,
         flags: Flags::NOSCRIPT.or(Flags::STALE),
@@ -135,6 +144,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "script|show",
         arity: 3,
+        flags: Flags::NOSCRIPT.or(Flags::STALE),
         since: "8.0.0",
         syntax: "sha1",
         summary: "Returns the text of a script.",
@@ -146,6 +156,15 @@ pub(super) const COMMANDS: &[Spec] = &[
 fn exists(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.array(args.len() - 2);
     args.from(2).for_each(|sha| reply.integer(ctx.state.scripts.get(sha).is_some().into()));
+    Outcome::Done
+}
+
+fn debug(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    match () {
+        () if args.is(2, "no") => reply.ok(),
+        () if args.is(2, "yes") || args.is(2, "sync") => reply.error("ERR there is no script debugger"),
+        () => reply.error("ERR Use SCRIPT DEBUG YES/SYNC/NO"),
+    }
     Outcome::Done
 }
 
