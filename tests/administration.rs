@@ -62,6 +62,17 @@ fn info_gives_the_sections_that_are_asked_for() {
 /// Commands whose arguments are documented otherwise than by both servers: the command, and why.
 const DOCUMENTED_OTHERWISE: &[(&str, &str)] = &[
     ("client|list", "the filters of both servers, in one row"),
+    ("georadius", "our notation cannot say that the keys behind STORE and STOREDIST are two specifications"),
+    ("georadiusbymember", "as GEORADIUS"),
+    ("geosearch", "our notation groups BYBOX's numbers without their unit"),
+    ("geosearchstore", "as GEOSEARCH"),
+    ("hexpireat", "the time is an integer here, a Unix time there"),
+    ("hpexpireat", "as HEXPIREAT"),
+    ("hsetex", "the conditions of both servers, in one row"),
+    ("xadd", "our notation has no names of its own for tokens that are signs"),
+    ("xgroup|create", "as XADD"),
+    ("xgroup|setid", "as XADD"),
+    ("xtrim", "as XADD"),
     ("cluster|slot-stats", "its notation cannot tell a token of a group from one of its first argument"),
 ];
 

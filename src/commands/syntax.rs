@@ -282,7 +282,7 @@ fn name_types(arguments: &mut [Argument<'_>], command: &str) {
     for argument in arguments {
         match (argument.kind, command, argument.token) {
             (Kind::String, ..) => argument.kind = type_of(&argument.name, command),
-            (Kind::PureToken, "zadd", Some("CH")) => argument.name = "change".into(),
+            (Kind::PureToken, "zadd" | "geoadd", Some("CH")) => argument.name = "change".into(),
             (Kind::PureToken, "zadd", Some("INCR")) => argument.name = "increment".into(),
             _ => {}
         }
