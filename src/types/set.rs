@@ -177,7 +177,7 @@ impl Set {
                 self.iter().for_each(found);
                 0
             }
-            Form::Full(table) => table.scan_some(cursor, count, |element| found(Item::Text(element.name()))),
+            Form::Full(table) => table.scan_some(cursor, count, |element| found(Item::of(element.name()))),
         }
     }
 
@@ -186,7 +186,7 @@ impl Set {
         match self.0.form() {
             Form::Packed(_) if self.is_empty() => None,
             Form::Packed(packed) => Some(item_at(packed, (random() % self.len() as u64) as usize)),
-            Form::Full(table) => table.random(&mut random).map(|element| Item::Text(element.name())),
+            Form::Full(table) => table.random(&mut random).map(|element| Item::of(element.name())),
         }
     }
 
@@ -205,7 +205,7 @@ impl Set {
             Form::Full(table) => {
                 let place: Place = table.random_place(&mut random)?;
                 let element = table.remove(place);
-                Some(f(Item::Text(element.name())))
+                Some(f(Item::of(element.name())))
             }
         }
     }
@@ -280,7 +280,7 @@ impl<'a> Iterator for Members<'a> {
                 (*next <= ints.len()).then(|| Item::Int(ints.get(*next - 1)))
             }
             Self::Packed(items) => items.next().map(|(_, item)| item),
-            Self::Table(elements) => elements.next().map(|element| Item::Text(element.name())),
+            Self::Table(elements) => elements.next().map(|element| Item::of(element.name())),
         }
     }
 }
