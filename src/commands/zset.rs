@@ -297,6 +297,10 @@ fn zadd(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
 }
 
 fn zincrby(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|word| args.is(2, word)) {
+        // Real servers read it as ZADD's option, and miss the increment.
+        return fail(reply, SYNTAX_ERROR);
+    }
     let Some(increment) = parse_double(args.at(2)) else { return fail(reply, NOT_A_FLOAT) };
     let options = AddOptions { incr: true, ..AddOptions::default() };
     if let Some(tally) = add(db, std::iter::once((args.at(3), increment)), options, reply) {

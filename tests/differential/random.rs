@@ -116,7 +116,7 @@ fn shrink(mut commands: Vec<Command>, tested: &Side, oracle: &Side) -> Vec<Comma
 
 fn run(family: &Family, resp3: bool) {
     let seed = Random::seed();
-    let wanted: usize = std::env::var("CENOTE_RANDOM_COMMANDS").map_or(20_000, |text| text.parse().expect("a number"));
+    let wanted: usize = std::env::var("CENOTE_RANDOM_COMMANDS").map_or(3_000, |text| text.parse().expect("a number"));
     println!("{}: CENOTE_SEED={seed} CENOTE_RANDOM_COMMANDS={wanted}", family.name);
     let tested = Side { server: Server::cenote().start(), resp3 };
     let oracle = Side { server: Server::oracle(family.oracle).start(), resp3 };
