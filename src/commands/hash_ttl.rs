@@ -401,13 +401,11 @@ impl<'a> Options<'a> {
         } else if !to_set && args.is(*index, "persist") {
             Expiry::Persist
         } else {
-            let Some(time) = Time::parse(args, *index) else { return false };
+            let Some(time) = Time::parse(args, *index).filter(|_| *index + 1 < self.fields) else { return false };
             *index += 1;
             Expiry::At(time)
         };
-        let is_first = self.expiry == Expiry::Unchanged;
-        self.expiry = expiry;
-        is_first
+        std::mem::replace(&mut self.expiry, expiry).may_precede(expiry)
     }
 
     /// What becomes of the TTLs, where HGETEX leaves them and HSETEX removes them without an option.

@@ -116,19 +116,22 @@ impl<'a> Options<'a> {
             *index += 1;
             Expiry::At(time)
         };
-        let fits = match (self.expiry, expiry) {
-            (Expiry::Unchanged, _) => true,
-            (Expiry::At(before), Expiry::At(now)) => {
-                (before.in_seconds, before.absolute) == (now.in_seconds, now.absolute)
-            }
-            (before, now) => before == now,
-        };
-        self.expiry = expiry;
-        fits
+        std::mem::replace(&mut self.expiry, expiry).may_precede(expiry)
     }
 }
 
 impl<'a> Expiry<'a> {
+    /// True if the one option may stand before the other: the same word twice is allowed.
+    pub(super) fn may_precede(self, next: Expiry<'_>) -> bool {
+        match (self, next) {
+            (Self::Unchanged, _) => true,
+            (Self::At(first), Expiry::At(next)) => {
+                (first.in_seconds, first.absolute) == (next.in_seconds, next.absolute)
+            }
+            (first, next) => first == next,
+        }
+    }
+
     /// In so many seconds.
     pub(super) fn seconds(text: &'a [u8]) -> Self {
         Self::At(Time { text, in_seconds: true, absolute: false })

@@ -86,8 +86,10 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, Event, NewValue, Ttl};
+    use super::super::{Access, Event, NewValue, Ttl, Value};
     use super::*;
+    use crate::config::Limits;
+    use crate::types::{Collection, FieldTtl, Hash};
 
     #[test]
     fn slices_are_bounded_and_find_every_expired_key() {
@@ -112,5 +114,66 @@ mod tests {
         sweep_at(1000);
         assert_eq!((len(0), len(1)), (0, 10_000));
         assert_eq!(keyspace.counts().expired_actively, 10_000);
+    }
+
+    /// A hash in the keyspace, and what is told of it.
+    fn set_hash(keyspace: &Keyspace, key: &[u8], fields: &[(i64, Option<i64>)]) {
+        let mut hash = Hash::default();
+        for (field, at) in fields {
+            let ttl = at.map_or(FieldTtl::Clear, FieldTtl::At);
+            hash.set(&field.to_be_bytes(), b"v", ttl, 1, &Limits::DEFAULT);
+        }
+        let key_hash = keyspace.hash(key);
+        let mut shard = keyspace.lock(keyspace.shard_of(key_hash));
+        shard.listen(u32::MAX);
+        let value = NewValue::Object(hash.into_object());
+        shard.set(0, key_hash, key, value, Ttl::None, 1, Access::lru(0), Event::SET);
+    }
+
+    fn told(keyspace: &Keyspace) -> Vec<(&'static str, Vec<u8>)> {
+        let notes = (0..keyspace.shards()).flat_map(|shard| std::mem::take(&mut keyspace.lock(shard).notes));
+        let mut notes: Vec<_> = notes.collect();
+        notes.sort_by_key(|note| note.order);
+        notes.retain(|note| note.event != Event::MISS);
+        notes.into_iter().map(|note| (note.event.name, note.key.to_vec())).collect()
+    }
+
+    #[test]
+    fn fields_that_have_expired_are_swept_and_the_key_goes_with_the_last() {
+        let keyspace = Keyspace::new(1, 1, 7);
+        set_hash(&keyspace, b"small", &[(1, Some(50)), (2, Some(60)), (3, None)]);
+        set_hash(&keyspace, b"gone", &[(1, Some(50)), (2, Some(55))]);
+        set_hash(&keyspace, b"none", &[(1, None)]);
+        let many: Vec<_> = (0..2000).map(|n| (n, (n % 2 == 0).then_some(50))).collect();
+        set_hash(&keyspace, b"large", &many);
+        told(&keyspace);
+        let len = |key: &[u8], now| {
+            let (hash, access) = (keyspace.hash(key), Access::lru(0));
+            let mut shard = keyspace.lock(keyspace.shard_of(hash));
+            let Some(entry) = shard.read(0, hash, key, now, access) else { return 0 };
+            if let Value::Object(object) = entry.value() { object.len() } else { 0 }
+        };
+        let mut sweep = Sweep::new(0, 1);
+        let mut sweep_at = |now| {
+            // A large hash takes several rounds.
+            for _ in 0..10 {
+                while sweep.slice(&keyspace, now) != Swept::RoundDone {}
+            }
+        };
+        sweep_at(49);
+        assert!(told(&keyspace).is_empty());
+        sweep_at(55);
+        // Looked at as they were before: nothing has been left for the look to remove.
+        let lens = [b"small".as_slice(), b"gone", b"none", b"large"].map(|key| len(key, 1));
+        assert_eq!(lens, [2, 0, 1, 1000]);
+        let events = told(&keyspace);
+        assert!(events.contains(&("hexpired", b"small".to_vec())) && events.contains(&("hexpired", b"large".to_vec())));
+        let of_gone: Vec<_> = events.iter().filter(|(_, key)| key == b"gone").map(|(name, _)| *name).collect();
+        assert_eq!(of_gone, ["hexpired", "del"]);
+        // A look at a key removes what has expired as well.
+        assert_eq!(len(b"small", 60), 1);
+        assert_eq!(told(&keyspace), [("hexpired", b"small".to_vec())]);
+        let timed: usize = (0..keyspace.shards()).map(|shard| keyspace.lock(shard).table(0).timed()).sum();
+        assert_eq!(timed, 0);
     }
 }

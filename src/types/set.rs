@@ -68,7 +68,7 @@ impl Set {
     #[inline]
     pub fn contains_item(&self, member: Item<'_>) -> bool {
         match self.0.form() {
-            Form::Packed(packed) => position(packed, member).is_some(),
+            Form::Packed(packed) => position(packed, canonical(member)).is_some(),
             Form::Full(_) => self.contains(member.bytes(&mut itoa::Buffer::new())),
         }
     }
@@ -86,7 +86,7 @@ impl Set {
         if let Form::Full(table) = self.0.form_mut() {
             return add_to(table, member.bytes(&mut itoa::Buffer::new()));
         }
-        self.add_packed(member, limits)
+        self.add_packed(canonical(member), limits)
     }
 
     /// Gives an empty or packed set the form that so many more members, beginning with `first`, make likely.
@@ -177,7 +177,7 @@ impl Set {
                 self.iter().for_each(found);
                 0
             }
-            Form::Full(table) => table.scan_some(cursor, count, |element| found(Item::of(element.name()))),
+            Form::Full(table) => table.scan_some(cursor, count, |element| found(Item::Text(element.name()))),
         }
     }
 
@@ -186,7 +186,7 @@ impl Set {
         match self.0.form() {
             Form::Packed(_) if self.is_empty() => None,
             Form::Packed(packed) => Some(item_at(packed, (random() % self.len() as u64) as usize)),
-            Form::Full(table) => table.random(&mut random).map(|element| Item::of(element.name())),
+            Form::Full(table) => table.random(&mut random).map(|element| Item::Text(element.name())),
         }
     }
 
@@ -205,7 +205,7 @@ impl Set {
             Form::Full(table) => {
                 let place: Place = table.random_place(&mut random)?;
                 let element = table.remove(place);
-                Some(f(Item::of(element.name())))
+                Some(f(Item::Text(element.name())))
             }
         }
     }
@@ -227,6 +227,11 @@ fn add_to(table: &mut Table<Member>, member: &[u8]) -> bool {
         table.insert_slot(hash, element, |element| hash_of(element.name()));
     }
     is_new
+}
+
+/// A member as packed sets keep it: a table gives integers as text.
+fn canonical(member: Item<'_>) -> Item<'_> {
+    if let Item::Text(text) = member { Item::of(text) } else { member }
 }
 
 /// Where a member of a packed set is: its index among integers, else its offset.
@@ -280,7 +285,7 @@ impl<'a> Iterator for Members<'a> {
                 (*next <= ints.len()).then(|| Item::Int(ints.get(*next - 1)))
             }
             Self::Packed(items) => items.next().map(|(_, item)| item),
-            Self::Table(elements) => elements.next().map(|element| Item::of(element.name())),
+            Self::Table(elements) => elements.next().map(|element| Item::Text(element.name())),
         }
     }
 }

@@ -67,6 +67,20 @@ fn forms_change_where_the_limits_say() {
     assert_eq!(Set::from_members([[b'x'; 65].as_slice()], &limits).encoding(), "hashtable");
 }
 
+/// A table gives all its members as text, also those that are integers; a packed set keeps these as integers. An
+/// intersection of the two was empty, and a union stored the same member twice.
+#[test]
+fn integers_are_the_same_in_every_form() {
+    let limits = &Limits::DEFAULT;
+    let table = Set::from_members([b"7".as_slice(), &[b'x'; 65]], limits);
+    let seven = table.iter().find(|member| member.len() == 1).unwrap();
+    let mut set = Set::from_members([b"7".as_slice()], limits);
+    assert_eq!((table.encoding(), set.encoding()), ("hashtable", "intset"));
+    assert!(set.contains_item(seven) && !set.add_item(seven, limits) && table.contains_item(Item::Int(7)));
+    let mut copy = Set::default();
+    assert!(copy.add_item(seven, limits) && copy.encoding() == "intset");
+}
+
 /// Chi-square with a fixed seed: SPOP's and SRANDMEMBER's members in each form.
 #[test]
 fn random_members_are_equally_likely() {

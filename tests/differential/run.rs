@@ -138,6 +138,7 @@ transcripts!(
     geo,
     transactions,
     hashes,
+    field_ttls,
     sets,
     streams
 );
