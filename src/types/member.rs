@@ -4,10 +4,13 @@
 //! Layout of the allocation, packed, little-endian:
 //!
 //! ```text
+//! name length 1 | name
 //! flags 1 | expire 0 or 8 | name length 1 or 4 | value length 0, 1 or 4 | name | value
 //! ```
 //!
-//! So a field of 10 bytes with a value of 20 takes 33 bytes, in the class of 40, and a member of 14 bytes 16. The pointer
+//! The first for a member of up to 127 bytes that has neither a value nor a time; flags have their highest bit set.
+//!
+//! So a field of 10 bytes with a value of 20 takes 33 bytes, in the class of 40, and a member of 15 bytes 16. The pointer
 //! has the tag of the name's hash in its upper 16 bits (user space addresses have 47 or 48) and, in bit 0, whether the
 //! element expires.
 #![allow(unsafe_code)]
@@ -23,6 +26,7 @@ const HAS_EXPIRE: u8 = 1;
 const LONG_NAME: u8 = 2;
 const HAS_VALUE: u8 = 4;
 const LONG_VALUE: u8 = 8;
+const FLAGS: u8 = 0x80;
 
 const ALIGN: usize = 8;
 const TAG_SHIFT: u32 = 48;
@@ -46,8 +50,9 @@ impl Member {
     pub fn new(tag: u16, name: &[u8], value: Option<&[u8]>, expire_at: Option<i64>) -> Self {
         let value_bytes = value.unwrap_or_default();
         assert!(name.len() < 1 << 32 && value_bytes.len() < 1 << 32, "elements are shorter than 4 GiB");
-        let mut flags = 0;
-        let mut head = 2;
+        let is_plain = value.is_none() && expire_at.is_none() && name.len() < FLAGS.into();
+        let mut flags = if is_plain { name.len() as u8 } else { FLAGS };
+        let mut head = if is_plain { 1 } else { 2 };
         let mut add = |is_so: bool, flag: u8, bytes: usize| {
             if is_so {
                 flags |= flag;
@@ -59,7 +64,7 @@ impl Member {
         add(value.is_some(), HAS_VALUE, 1);
         add(value_bytes.len() > 255, LONG_VALUE, 3);
         let layout = layout(head + name.len() + value_bytes.len());
-        // SAFETY: the layout is not empty: the head alone has 2 bytes.
+        // SAFETY: the layout is not empty: the head alone has a byte.
         let Some(base) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
         let base = base.as_ptr();
         // SAFETY: all writes lie within the bytes just allocated: the head, then the name, then the value; the sources
@@ -71,7 +76,9 @@ impl Member {
                 base.add(at).cast::<i64>().write_unaligned(expire_at);
                 at += 8;
             }
-            at = write_len(base, at, name.len(), flags & LONG_NAME != 0);
+            if !is_plain {
+                at = write_len(base, at, name.len(), flags & LONG_NAME != 0);
+            }
             if value.is_some() {
                 at = write_len(base, at, value_bytes.len(), flags & LONG_VALUE != 0);
             }
@@ -96,9 +103,16 @@ impl Member {
         unsafe { self.base().read() }
     }
 
+    fn has_value(&self) -> bool {
+        self.flags() & (FLAGS | HAS_VALUE) == FLAGS | HAS_VALUE
+    }
+
     #[inline]
     fn parts(&self) -> Parts {
         let (base, flags) = (self.base(), self.flags());
+        if flags & FLAGS == 0 {
+            return Parts { name: 1, name_len: flags.into(), value_len: 0 };
+        }
         let at = if flags & HAS_EXPIRE != 0 { 9 } else { 1 };
         // SAFETY: the lengths were written at these offsets by `new`, in the width that the flags tell.
         unsafe {
@@ -149,7 +163,7 @@ impl Member {
     /// Replaces the value and the time.
     pub fn set(&mut self, value: &[u8], expire_at: Option<i64>) {
         let parts = self.parts();
-        if value.len() == parts.value_len && self.flags() & HAS_VALUE != 0 && expire_at == self.expire_at() {
+        if value.len() == parts.value_len && self.has_value() && expire_at == self.expire_at() {
             // SAFETY: the value has exactly this length; `&mut self` makes this the only access, so `value`, which is
             // borrowed elsewhere, lies elsewhere.
             unsafe {
@@ -164,7 +178,7 @@ impl Member {
     pub fn set_expire(&mut self, expire_at: Option<i64>) {
         if expire_at != self.expire_at() {
             let (name, value) = self.pair();
-            let value = (self.flags() & HAS_VALUE != 0).then_some(value);
+            let value = self.has_value().then_some(value);
             *self = Self::new(self.tag(), name, value, expire_at);
         }
     }
@@ -237,7 +251,7 @@ impl Clone for Member {
             return Self::default();
         }
         let (name, value) = self.pair();
-        Self::new(self.tag(), name, (self.flags() & HAS_VALUE != 0).then_some(value), self.expire_at())
+        Self::new(self.tag(), name, self.has_value().then_some(value), self.expire_at())
     }
 }
 
@@ -288,7 +302,7 @@ mod tests {
     #[test]
     fn every_shape_turns_into_every_other() {
         let (short, long) = ([1u8; 32], [2u8; 300]);
-        for name in [b"".as_slice(), b"k", &[7u8; 255], &[7u8; 256]] {
+        for name in [b"".as_slice(), b"k", &[7u8; 127], &[7u8; 128], &[7u8; 255], &[7u8; 256]] {
             for first in [None, Some(b"".as_slice()), Some(&short), Some(&long)] {
                 for second in [b"".as_slice(), &short, &[3u8; 32], &long] {
                     for (before, after) in [(None, None), (None, Some(5)), (Some(5), None), (Some(5), Some(6))] {
@@ -308,7 +322,7 @@ mod tests {
             }
         }
         assert!(Member::default().is_vacant() && Member::default().clone().is_vacant());
-        assert_eq!(Member::new(0, &[0; 14], None, None).memory(), 16);
+        assert_eq!(Member::new(0, &[0; 15], None, None).memory(), 16);
         assert_eq!(Member::new(0, &[0; 10], Some(&[0; 20]), None).memory(), 40);
     }
 }

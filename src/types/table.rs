@@ -7,7 +7,7 @@
 //! - The 64 hash bits are used thrice: the first choose the shard, the next 24 are the *prefix*, of which the
 //!   directory takes as many as it needs; the lowest 16 are the *tag*, which is kept in the slot, gives the home bucket
 //!   within the segment (so a segment is resized without touching an entry) and tells the entries apart.
-//! - Segments grow in steps of a quarter, not by doubling, so the slots are 72–90 % full and cost some 10 bytes
+//! - Segments grow in steps of a quarter, to what fills a class of the allocator, not by doubling, so the slots are 72–90 % full and cost some 10 bytes
 //!   a key. (Doubling tables of hashbrown were 44–87 % full: 9 to 20 bytes a key.)
 //! - Invariant: an entry in bucket `p` with home `h` means that the buckets `h..p` (cyclic) are all full. So a
 //!   lookup ends at the first bucket with room, and a removal moves later entries back.
@@ -15,6 +15,7 @@
 //!   stays before it.
 
 use super::prefetch::prefetch;
+use crate::alloc::class_size;
 use std::cell::Cell;
 use std::fmt;
 
@@ -601,7 +602,9 @@ fn below(random: u64, limit: u64) -> u64 {
     ((u128::from(random) * u128::from(limit)) >> 64) as u64
 }
 
+/// At least `count` buckets: as many as the allocator's class for them holds.
 fn empty_buckets<S: Slot>(count: usize) -> Box<[Bucket<S>]> {
+    let count = class_size(count * size_of::<Bucket<S>>()) / size_of::<Bucket<S>>();
     (0..count).map(|_| Bucket::default()).collect()
 }
 
