@@ -211,6 +211,12 @@ bits! {
 }
 
 impl Spec {
+    /// True if it is a command of one type of collection.
+    #[inline]
+    pub const fn is_of_collections(&self) -> bool {
+        self.acl.any(Acl::SET.or(Acl::SORTEDSET).or(Acl::LIST).or(Acl::HASH).or(Acl::GEO).or(Acl::STREAM))
+    }
+
     /// All ACL categories: those of the row and those that follow from the flags.
     pub fn categories(&self) -> Acl {
         let mut all = self.acl;

@@ -208,6 +208,7 @@ impl Dispatch<'_> {
         let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
         let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
         let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
+        let mut collections = false;
         for index in from..batch.requests.len().min(from + GROUP) {
             let args = batch.args(index);
             let Some(plan) = plan(&args, &mut keys, has_routes, |key| keyspace.hash(key)) else { break };
@@ -215,6 +216,7 @@ impl Dispatch<'_> {
                 key.shard = keyspace.shard_of(key.hash);
                 insert_sorted(&mut order, key.shard as u16);
             }
+            collections |= plan.command.spec.is_of_collections();
             planned.push(plan);
         }
         if planned.is_empty() {
@@ -229,10 +231,7 @@ impl Dispatch<'_> {
             key.shard = order.binary_search(&(key.shard as u16)).unwrap_or_default();
         }
         let db = self.client.db();
-        if keys.len() > 1 {
-            keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
-            keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
-        }
+        fetch_ahead(&shards, &keys, db, collections);
         let access = self.access(batch);
         let version = self.client.version;
         let around = Around { state, config: self.config, now: batch.now };
@@ -641,6 +640,19 @@ fn plan<'a>(
         return None;
     }
     Some(Planned { command, run, keys: first..keys.len() })
+}
+
+/// Asks the processor to fetch what the commands of a group will look at.
+#[inline]
+fn fetch_ahead(shards: &[&mut Shard], keys: &[Key<'_>], db: usize, collections: bool) {
+    if keys.len() < 2 {
+        return;
+    }
+    keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
+    keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
+    if collections {
+        keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_value(key.hash));
+    }
 }
 
 /// True if a missing routed key is loaded before the command runs.

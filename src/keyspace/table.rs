@@ -37,6 +37,11 @@ impl types::Slot for Slot {
     }
 
     #[inline]
+    fn prefetch_value(&self) {
+        self.prefetch_object();
+    }
+
+    #[inline]
     fn has_deadline(&self) -> bool {
         self.has_ttl()
     }

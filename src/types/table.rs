@@ -55,6 +55,10 @@ pub trait Slot: Default {
     /// Asks the processor to fetch the entry.
     fn prefetch(&self);
 
+    /// Asks the processor to fetch what the entry points to; it looks at the entry for that.
+    #[inline]
+    fn prefetch_value(&self) {}
+
     /// True if the entry, or a part of it, expires at some time; told without a look at the entry.
     #[inline]
     fn has_deadline(&self) -> bool {
@@ -213,14 +217,22 @@ impl<S: Slot> Table<S> {
     /// Second hint: fetches the entries in that bucket that may be the key's.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
+        self.at_home(hash, S::prefetch);
+    }
+
+    /// Third hint, where the entries are collections: fetches what they point to.
+    #[inline]
+    pub fn prefetch_value(&self, hash: u64) {
+        self.at_home(hash, S::prefetch_value);
+    }
+
+    /// Calls `found` for the entries in the hash's home bucket that may be the key's.
+    #[inline]
+    fn at_home(&self, hash: u64, found: impl Fn(&S)) {
         if let Some(segment) = self.segment_of(hash) {
             let segment = &self.segments[segment];
             if let Some(bucket) = segment.buckets.get(segment.home(tag_of(hash))) {
-                for slot in &bucket.0 {
-                    if slot.has_tag(tag_of(hash)) {
-                        slot.prefetch();
-                    }
-                }
+                bucket.0.iter().filter(|slot| slot.has_tag(tag_of(hash))).for_each(found);
             }
         }
     }
