@@ -229,7 +229,7 @@ fn announce(config: &Config, sources: &Sources, workers: usize) {
         config.maxclients,
     );
     for route in sources.routes() {
-        tracing::info!("route {}: {:?}, ttl {:?}", route.name, route.shape, route.terms.ttl);
+        tracing::info!("route {}: {}, ttl {:?}", route.name, route.shape.name(), route.terms.ttl);
     }
     if !sources.has_routes() {
         tracing::info!("no routes: every miss is a nil (--routes FILE adds them)");

@@ -90,6 +90,22 @@ const FAULTS: &[(&str, &str)] = &[
         "3: as = \"string\" takes one column, the query returns 2",
     ),
     (
+        "key = 'k:{a}'\nquery = 'SELECT id, name FROM users WHERE id = {a}'\nas = 'list'\nttl = '1h'",
+        "3: as = \"list\" takes one column, the query returns 2",
+    ),
+    (
+        "key = 'k:{a}'\nquery = 'SELECT id FROM users WHERE id = {a}'\nas = 'hash'\nrows = 'many'\nttl = '1h'",
+        "3: as = \"hash\" takes two columns (field, value) of many rows, the query returns 1",
+    ),
+    (
+        "key = 'k:{a}'\nquery = 'SELECT id, name FROM users WHERE id = {a}'\nas = 'zset'\nttl = '1h'",
+        "3: as = \"zset\" takes its scores from a column of numbers; \"name\" is of type text",
+    ),
+    (
+        "key = 'k:{a}'\nquery = 'SELECT id, id FROM users WHERE id = {a}'\nas = 'hash'\nttl = '1h'",
+        "3: the query returns two columns named \"id\"",
+    ),
+    (
         "key = 'k:{a}'\nquery = 'SELECT id, id FROM users WHERE id = {a}'\nttl = '1h'",
         "3: the query returns two columns named \"id\"",
     ),

@@ -93,7 +93,7 @@ fn refresh(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
     if !db.is_filled() {
         db.make_stale(0);
     }
-    let is_there = db.read_any(0) || db.loaded(0).is_some();
+    let is_there = db.read_any(0) || db.loaded(0).is_some() && !db.was_absent(0);
     reply.integer(i64::from(is_there));
     Outcome::Done
 }

@@ -363,6 +363,21 @@ impl Keys {
         let Self::Specs(specs) = self else { return true };
         specs.iter().all(|spec| spec.each(args, &mut found))
     }
+
+    /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one
+    /// specification, as no command has two.
+    pub fn overwritten(self, args: &super::Args<'_>) -> std::ops::Range<usize> {
+        let Self::Specs(specs) = self else { return 0..0 };
+        let mut count = 0;
+        for spec in specs {
+            let first = count;
+            spec.each(args, &mut |_| count += 1);
+            if spec.flags.has(KeyFlags::OW) {
+                return first..count;
+            }
+        }
+        0..0
+    }
 }
 
 impl KeySpec {

@@ -245,7 +245,7 @@ impl Dispatch<'_> {
             if has_routes
                 && view.wants()
                 && plan.command.spec.fill == commands::Fill::Read
-                && let Some(fill) = Fill::begin(state, &mut view, 0, true)
+                && let Some(fill) = Fill::begin(state, &mut view, 0, true, &(0..0))
             {
                 out.truncate(mark);
                 (ran, after) = (index, Some(After::Fill(from + index, fill)));
@@ -481,8 +481,8 @@ impl Dispatch<'_> {
         let before = has_routes && fills_before(command, args);
         // A key that was loaded and is not there any more has changed since: it is loaded again.
         if before
-            && (0..view.len()).any(|key| !view.was_absent(key))
-            && let Some(fill) = Fill::begin(self.state, &mut view, round, false)
+            && let overwritten = command.spec.keys.overwritten(args)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round, false, &overwritten)
         {
             return Err(fill);
         }
@@ -491,7 +491,7 @@ impl Dispatch<'_> {
             && !view.is_filled()
             && view.wants()
             && command.spec.fill == commands::Fill::Read
-            && let Some(fill) = Fill::begin(self.state, &mut view, round, true)
+            && let Some(fill) = Fill::begin(self.state, &mut view, round, true, &(0..0))
         {
             return Err(fill);
         }

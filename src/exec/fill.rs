@@ -6,13 +6,15 @@
 //! stale but may be served is answered at once, and loaded anew with nobody waiting.
 
 use crate::clock;
-use crate::config::MaxmemoryPolicy;
-use crate::keyspace::{self, Access, Flight, Hash, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
+use crate::config::{Limits, MaxmemoryPolicy};
+use crate::keyspace::{self, Access, Flight, Found, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
 use crate::protocol::SHARE_AT;
 use crate::random;
-use crate::source::{self, Answer, Captures, Route, Sources, Wish};
+use crate::source::{self, Answer, Captures, Elements, Route, Sources, Wish};
 use crate::state::State;
+use crate::types::{Collection, Hash, List, Object, Set, Zset};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -61,8 +63,8 @@ struct Awaited {
 /// What a command waited for.
 #[derive(Debug)]
 pub struct Filled {
-    /// What was loaded for each key of the command (empty: it did not wait), or the error line that answers it.
-    pub(super) loaded: Result<Vec<Option<Bytes>>, Arc<str>>,
+    /// What was found for each key of the command (empty: it did not wait), or the error line that answers it.
+    pub(super) loaded: Result<Vec<Option<Found>>, Arc<str>>,
     /// Keys whose load failed, and which are served as they are, unless they are gone: then this is the answer.
     pub(super) stale: Vec<(usize, Arc<str>)>,
     /// How often it has waited.
@@ -120,7 +122,7 @@ struct Routed<'a> {
     route: &'a Arc<Route>,
     captures: Captures,
     db: usize,
-    hash: Hash,
+    hash: keyspace::Hash,
     key: &'a [u8],
 }
 
@@ -151,14 +153,22 @@ impl Routed<'_> {
 impl Fill {
     /// Joins or starts the flights of all keys of a command that are routed and unknown or stale; None if there are none
     /// to wait for. The view's shards are locked; the command has waited `round` times. `reads`: it only reads, so
-    /// that what is stale may do.
-    pub(super) fn begin(state: &Arc<State>, view: &mut View<'_, '_>, round: u32, reads: bool) -> Option<Self> {
+    /// that what is stale may do. Its keys in `overwritten` are of no interest to it; one whose load has just found
+    /// nothing is not waited for again.
+    pub(super) fn begin(
+        state: &Arc<State>,
+        view: &mut View<'_, '_>,
+        round: u32,
+        reads: bool,
+        overwritten: &Range<usize>,
+    ) -> Option<Self> {
         let mut fill: Option<Self> = None;
         let guard = state.sources.load();
         let (sources, now, db) = (&*guard, view.now(), view.db());
         for key in 0..view.len() {
             let standing = view.standing(key);
-            if matches!(standing, Some(Standing::Fresh | Standing::Paused)) || view.is_absent(key) {
+            let is_known = matches!(standing, Some(Standing::Fresh | Standing::Paused)) || view.is_absent(key);
+            if is_known || view.was_absent(key) || overwritten.contains(&key) {
                 continue;
             }
             let Some((route, captures)) = sources.find(db as u32, view.key(key)) else {
@@ -229,7 +239,7 @@ impl Fill {
                     flight.wait().await
                 };
                 match result {
-                    Ok(value) => loaded[*key] = value,
+                    Ok(found) => loaded[*key] = Some(found),
                     Err(line) if *may_be_stale => stale.push((*key, line)),
                     Err(line) => return Err(line),
                 }
@@ -247,7 +257,14 @@ fn late(route: &str) -> Arc<str> {
 
 /// Starts the load of a key that a later command of the connection will look for, if it is routed and unknown; without
 /// waiting, and nothing else: that command decides what to make of it.
-pub(super) fn look_ahead(state: &Arc<State>, db: usize, key: &[u8], hash: Hash, now: i64, ahead: &mut Vec<Interest>) {
+pub(super) fn look_ahead(
+    state: &Arc<State>,
+    db: usize,
+    key: &[u8],
+    hash: keyspace::Hash,
+    now: i64,
+    ahead: &mut Vec<Interest>,
+) {
     if ahead.len() >= MAX_AHEAD || state.fills.loading.load(Ordering::Relaxed) >= MAX_LOADS {
         return;
     }
@@ -273,8 +290,8 @@ pub(super) fn look_ahead(state: &Arc<State>, db: usize, key: &[u8], hash: Hash, 
 }
 
 /// Why a key is not loaded (again), as the error line for the client. `before` is what the last load brought.
-fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> Option<Arc<str>> {
-    if before.is_some_and(|value| never_fits(state, value)) {
+fn refusal(state: &State, route: &Route, before: Option<&Found>, round: u32) -> Option<Arc<str>> {
+    if before.is_some_and(|found| never_fits(state, found)) {
         // It would never be kept, and a change needs what it changes.
         return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
     }
@@ -290,7 +307,7 @@ fn refusal(state: &State, route: &Route, before: Option<&Bytes>, round: u32) -> 
 struct Load {
     state: Arc<State>,
     db: usize,
-    hash: Hash,
+    hash: keyspace::Hash,
     key: Bytes,
     route: Arc<Route>,
     flight: Arc<Flight>,
@@ -311,8 +328,12 @@ impl Drop for Load {
 impl Wish for Load {
     fn grant(self: Box<Self>, answer: Answer) {
         let loaded: Loaded = match answer.result {
-            Ok(source::Loaded::Value(value)) => Ok(Some(value)),
-            Ok(source::Loaded::Absent) => Ok(None),
+            Ok(source::Loaded::Value(text)) => Ok(Found::Text(text)),
+            Ok(source::Loaded::Many(elements)) => {
+                let object = collect(&elements, &self.state.config.load().limits);
+                Ok(Found::Object(Arc::new(object)))
+            }
+            Ok(source::Loaded::Absent) => Ok(Found::Nothing),
             Err(error) => Err(error.line(&self.route.name).into()),
         };
         self.store(&loaded, answer.snapshot.as_deref());
@@ -351,24 +372,25 @@ impl Load {
         let took_ms = (clock::monotonic_ns() - self.started) / 1_000_000;
         let is_late = took_ms as i64 > terms.horizon.longest_ms();
         let is_fenced = !state.fills.unfenced.load(Ordering::Relaxed);
-        let is_kept = matches!(loaded, Ok(Some(value)) if fits(state, value));
+        let kept = match loaded {
+            Ok(found) if !is_late && fits(state, found) => new_value(found),
+            _ => None,
+        };
+        let is_kept = kept.is_some();
         let mut shard = self.lock();
         let landing =
             Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot, is_fenced };
-        let landed = match loaded {
-            Ok(Some(value)) if is_kept && !is_late => {
-                let form = if value.len() < SHARE_AT { NewValue::of(value) } else { NewValue::Shared(value.clone()) };
-                shard.store_loaded(&landing, form, now, Access::lru(now))
-            }
-            Ok(None) if !is_late => {
+        let landed = match (loaded, kept) {
+            (_, Some(value)) => shard.store_loaded(&landing, value, now, Access::lru(now)),
+            (Ok(Found::Nothing), _) if !is_late => {
                 state.fills.absent.fetch_add(1, Ordering::Relaxed);
                 shard.store_absent(&landing, now)
             }
-            Ok(_) => {
+            (Ok(_), _) => {
                 shard.end_flight(self.hash, &self.flight);
                 if is_late { Landed::Voided } else { Landed::Stored }
             }
-            Err(_) => {
+            (Err(_), _) => {
                 shard.fail_load(self.db, self.hash, &self.flight, now, random::next());
                 Landed::Stored
             }
@@ -382,22 +404,49 @@ impl Load {
         let counter = match (landed, loaded) {
             (Landed::Voided, _) => &state.fills.voided,
             (Landed::Fenced, _) => &state.fills.fenced,
-            (Landed::Stored, Ok(Some(_))) if is_kept => &state.fills.stored,
-            (Landed::Stored, Ok(Some(_))) => &state.fills.unkept,
-            (Landed::Stored, _) => return,
+            (Landed::Stored, _) if is_kept => &state.fills.stored,
+            (Landed::Stored, Ok(Found::Nothing) | Err(_)) => return,
+            (Landed::Stored, Ok(_)) => &state.fills.unkept,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 
+/// The collection of some elements.
+fn collect(elements: &Elements, limits: &Limits) -> Object {
+    match elements.kind() {
+        source::Kind::Hash => Hash::from_pairs(elements.pairs(), limits).into_object(),
+        source::Kind::List => List::of(elements.texts(), limits.list_max_listpack_size).into_object(),
+        source::Kind::Set => Set::from_members(elements.texts(), limits).into_object(),
+        source::Kind::Zset => {
+            let mut set = Zset::default();
+            set.expect(elements.len(), elements.texts().map(<[u8]>::len).max().unwrap_or(0), limits);
+            for (member, score) in elements.members() {
+                set.set(member, score, limits);
+            }
+            set.into_object()
+        }
+    }
+}
+
+/// What is stored of what was found.
+fn new_value(found: &Found) -> Option<NewValue<'_>> {
+    match found {
+        Found::Nothing => None,
+        Found::Text(text) if text.len() < SHARE_AT => Some(NewValue::of(text)),
+        Found::Text(text) => Some(NewValue::Shared(text.clone())),
+        Found::Object(object) => Some(NewValue::Object(Object::clone(object))),
+    }
+}
+
 /// True if a value cannot be stored, whatever is evicted. Evicts nothing itself: the command's shards are locked.
-fn never_fits(state: &State, value: &Bytes) -> bool {
+fn never_fits(state: &State, found: &Found) -> bool {
     let config = state.config.load();
-    let (used, len, limit) = (crate::alloc::used(), value.len() as u64, config.maxmemory);
+    let (used, len, limit) = (crate::alloc::used(), found.memory() as u64, config.maxmemory);
     limit > 0 && (len > limit || config.maxmemory_policy == MaxmemoryPolicy::NoEviction && used + len > limit)
 }
 
 /// False if storing a value would exceed `maxmemory`: it is answered, but not kept.
-fn fits(state: &State, value: &Bytes) -> bool {
-    state.make_room(&state.config.load(), value.len() as u64, clock::now_ms())
+fn fits(state: &State, found: &Found) -> bool {
+    state.make_room(&state.config.load(), found.memory() as u64, clock::now_ms())
 }

@@ -187,7 +187,9 @@ impl Dispatch<'_> {
                     wanted.push((db, Vec::new()));
                     wanted.len() - 1
                 });
-                wanted[at].1.extend_from_slice(&keys[own.clone()]);
+                let overwritten = command.spec.keys.overwritten(args);
+                let own = keys[own.clone()].iter().enumerate().filter(|(place, _)| !overwritten.contains(place));
+                wanted[at].1.extend(own.map(|(_, key)| *key));
             }
         }
         let loaded = filled.loaded.unwrap_or_default();
@@ -198,9 +200,7 @@ impl Dispatch<'_> {
             if filled_db == db && loaded.len() == keys.len() {
                 view = view.with_loaded(&loaded);
             }
-            if (0..view.len()).any(|key| !view.was_absent(key))
-                && let Some(fill) = Fill::begin(self.state, &mut view, filled.round, false)
-            {
+            if let Some(fill) = Fill::begin(self.state, &mut view, filled.round, false, &(0..0)) {
                 return Some((fill, db));
             }
         }

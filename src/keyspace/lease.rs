@@ -20,14 +20,37 @@
 
 use super::table::Hash;
 use crate::freshness::{Snapshot, Terms};
+use crate::types::Object;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
-/// What a load gave: the value, or nothing, or the error line for the client (without the leading `-`).
-pub type Loaded = Result<Option<Bytes>, Arc<str>>;
+/// What a load found.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// There is no such thing.
+    Nothing,
+    /// A string.
+    Text(Bytes),
+    /// A collection.
+    Object(Arc<Object>),
+}
+
+/// What a load gave, or the error line for the client (without the leading `-`).
+pub type Loaded = Result<Found, Arc<str>>;
+
+impl Found {
+    /// Bytes that the value takes, about.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Text(text) => text.len(),
+            Self::Object(object) => object.by_ref().memory(),
+        }
+    }
+}
 
 /// One load of one key, shared by all who want it.
 #[derive(Debug, Default)]
@@ -538,12 +561,13 @@ mod tests {
         let early: Vec<_> =
             (0..3).map(|_| Arc::clone(&flight)).map(|f| tokio::spawn(async move { f.wait().await })).collect();
         tokio::task::yield_now().await;
-        flight.finish(Ok(Some(Bytes::from_static(b"v"))));
-        flight.finish(Ok(None));
+        flight.finish(Ok(Found::Text(Bytes::from_static(b"v"))));
+        flight.finish(Ok(Found::Nothing));
+        let is_v = |loaded: &Loaded| matches!(loaded, Ok(Found::Text(text)) if text == "v");
         for task in early {
-            assert_eq!(task.await.unwrap(), Ok(Some(Bytes::from_static(b"v"))));
+            assert!(is_v(&task.await.unwrap()));
         }
-        assert_eq!(flight.wait().await, Ok(Some(Bytes::from_static(b"v"))));
+        assert!(is_v(&flight.wait().await));
     }
 
     fn terms(ahead: u64, revalidate: u64, error: u64) -> Arc<Terms> {

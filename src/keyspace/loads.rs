@@ -98,9 +98,12 @@ impl Shard {
         Landed::Stored
     }
 
-    /// True if the string at `place` is the same as `value`.
+    /// True if what is at `place` is the same as `value`.
     fn holds(&self, db: usize, place: Place, value: &NewValue<'_>) -> bool {
-        let Value::Text(text) = self.entry(db, place).value() else { return false };
+        let text = match self.entry(db, place).value() {
+            Value::Text(text) => text,
+            Value::Object(object) => return matches!(value, NewValue::Object(new) if object.is_same(new.by_ref())),
+        };
         match (text, value) {
             (Text::Int(a), NewValue::Int(b)) => a == *b,
             (Text::Inline(a, _), NewValue::Bytes(b) | NewValue::Raw(b)) => a == *b,

@@ -4,12 +4,11 @@
 use super::access::Access;
 use super::change::{Edit, Event};
 use super::entry::{Entry, NewValue, Text, WrongType};
-use super::lease::Standing;
+use super::lease::{Found, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
 use crate::config::Limits;
 use crate::types::{Collection, Place, tag_of};
-use bytes::Bytes;
 
 /// A key of the running command.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +32,8 @@ pub struct View<'v, 's> {
     missed: bool,
     /// A key was found that is to be loaded anew.
     due: bool,
-    /// After a load: what it gave, by key. Empty before.
-    loaded: &'v [Option<Bytes>],
+    /// After a load: what it found, by key; None for those that it was not for. Empty before.
+    loaded: &'v [Option<Found>],
 }
 
 impl<'v, 's> View<'v, 's> {
@@ -179,7 +178,11 @@ impl<'v, 's> View<'v, 's> {
         match self.read_place(key) {
             Some(place) => self.entry(key, place).value().text().map(Some),
             // What was loaded but could not be stored is still this command's answer.
-            None => Ok(self.loaded.get(key).and_then(Option::as_ref).map(Text::Shared)),
+            None => match self.loaded(key) {
+                Some(Found::Text(text)) => Ok(Some(Text::Shared(text))),
+                Some(Found::Object(_)) => Err(WrongType),
+                _ => Ok(None),
+            },
         }
     }
 
@@ -188,7 +191,11 @@ impl<'v, 's> View<'v, 's> {
     pub fn read_as<T: Collection>(&mut self, key: usize) -> Result<Option<&T>, WrongType> {
         match self.read_place(key) {
             Some(place) => self.collection_at(key, place).map(Some),
-            None => Ok(None),
+            None => match self.loaded(key) {
+                Some(Found::Object(object)) => T::of(object.by_ref()).map(Some).ok_or(WrongType),
+                Some(Found::Text(_)) => Err(WrongType),
+                _ => Ok(None),
+            },
         }
     }
 
@@ -197,8 +204,8 @@ impl<'v, 's> View<'v, 's> {
         self.read_place(key).is_some()
     }
 
-    /// The same view after a load: `loaded` has what was loaded for each key.
-    pub fn with_loaded(mut self, loaded: &'v [Option<Bytes>]) -> Self {
+    /// The same view after a load: `loaded` has what was found for each key.
+    pub fn with_loaded(mut self, loaded: &'v [Option<Found>]) -> Self {
         self.loaded = loaded;
         self
     }
@@ -208,14 +215,14 @@ impl<'v, 's> View<'v, 's> {
         !self.loaded.is_empty()
     }
 
-    /// What a load brought for a key.
-    pub fn loaded(&self, key: usize) -> Option<&'v Bytes> {
+    /// What a load found for a key; None if there was no load of it, or it failed.
+    pub fn loaded(&self, key: usize) -> Option<&'v Found> {
         self.loaded.get(key)?.as_ref()
     }
 
     /// True if a key was looked for by a load, and was not found.
     pub fn was_absent(&self, key: usize) -> bool {
-        self.loaded.get(key).is_some_and(Option::is_none)
+        matches!(self.loaded(key), Some(Found::Nothing))
     }
 
     /// How a key may be served; None if it is not there.

@@ -8,7 +8,7 @@ use super::feed::{self, Examined};
 use super::plan;
 use super::postgres::connector;
 use super::postgres_statement::{Prepared, prepare};
-use super::routes::{Config, Databases, Route, Shape, SourceConfig};
+use super::routes::{Config, Databases, Route, SourceConfig};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -124,16 +124,14 @@ fn heading(out: &mut dyn Write, path: &Path, route: &Route) -> io::Result<()> {
     if *route.name != *route.key.text() {
         writeln!(out, "  key         {}", route.key.text())?;
     }
-    let shape = match route.shape {
-        Shape::Json => "json",
-        Shape::String => "string",
-    };
+    let shape = route.shape.name();
+    let rows = if route.rows_many { format!(" of up to {} rows", route.max_rows) } else { String::new() };
     let databases = match &route.databases {
         Databases::All => "all databases".into(),
         Databases::Some(list) => format!("database {}", comma(list)),
     };
     let (ttl, negative_ttl) = (length(route.terms.ttl), length(route.terms.negative_ttl));
-    writeln!(out, "  settings    as {shape}, ttl {ttl}, negative_ttl {negative_ttl}, {databases}")
+    writeln!(out, "  settings    as {shape}{rows}, ttl {ttl}, negative_ttl {negative_ttl}, {databases}")
 }
 
 /// A duration as the file would give it.

@@ -9,6 +9,7 @@
 
 mod check;
 mod datetime;
+mod elements;
 mod fault;
 mod feed;
 mod fields;
@@ -43,6 +44,7 @@ mod value;
 mod wire;
 
 pub use check::run_check;
+pub use elements::{Elements, Kind};
 pub use fault::Fault;
 pub use feed::{Dependencies, Dependency, Feed, FeedConfig, FeedSnapshot, FeedState, Mode, Sink, run_setup};
 pub use matcher::{Matcher, Overlap};
@@ -176,6 +178,8 @@ impl Sources {
 pub enum Loaded {
     /// A string value, in the form the route's `as` names.
     Value(Bytes),
+    /// The elements of a collection; at least one.
+    Many(Elements),
     /// The database has no such row, or the key cannot name one (`user:abc` where the id is an integer).
     Absent,
 }
@@ -225,11 +229,15 @@ pub enum Cause {
     Rows,
     /// More rows than the route's `max_rows`.
     MaxRows,
+    /// A hash's field or a sorted set's member comes twice.
+    Double,
+    /// A sorted set's score is not a number.
+    Score,
 }
 
 impl Cause {
     /// Every cause, in the order of [`Cause::index`].
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 12] = [
         Cause::Down,
         Cause::BreakerOpen,
         Cause::QueueFull,
@@ -240,6 +248,8 @@ impl Cause {
         Cause::Size,
         Cause::Rows,
         Cause::MaxRows,
+        Cause::Double,
+        Cause::Score,
     ];
 
     /// Its place in [`Cause::ALL`].
@@ -260,6 +270,8 @@ impl Cause {
             Cause::Size => "size",
             Cause::Rows => "rows",
             Cause::MaxRows => "max_rows",
+            Cause::Double => "double",
+            Cause::Score => "score",
         }
     }
 
@@ -280,6 +292,8 @@ impl Cause {
             Cause::Size => "the value is larger than max_value_bytes",
             Cause::Rows => "the query returned more than one row",
             Cause::MaxRows => "the query returned more than max_rows rows",
+            Cause::Double => "the query returned a field or member twice",
+            Cause::Score => "the query returned a score that is not a number",
         }
     }
 }

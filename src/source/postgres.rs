@@ -229,6 +229,8 @@ impl Postgres {
         }
         let is_large = |loaded: &Result<Loaded, Trouble>| match loaded {
             Ok(Loaded::Value(value)) => value.len() > VALUE_BYTES_KEPT_MAX,
+            // Each row was small, unless there was one.
+            Ok(Loaded::Many(elements)) => elements.bytes() > VALUE_BYTES_KEPT_MAX,
             _ => false,
         };
         lease.doomed |= match &outcome {
@@ -302,7 +304,7 @@ impl Postgres {
         let load_time_ms = started.elapsed().as_millis() as u64;
         let trouble = match result {
             Ok(loaded) => {
-                let found = matches!(loaded, Loaded::Value(_));
+                let found = !matches!(loaded, Loaded::Absent);
                 tracing::debug!(source = %self.name, route = %route.name, load_time_ms, found, "loaded");
                 return;
             }

@@ -120,7 +120,7 @@ impl Prepared {
         keys: usize,
     ) -> Result<Fetched, Failure> {
         let mut stream = pin!(rows?);
-        let mut rows: Vec<Rows> = (0..keys).map(|_| Rows::default()).collect();
+        let mut rows: Vec<Rows> = (0..keys).map(|_| Rows::new(route.shape)).collect();
         let (mut snapshot, mut excess_bytes) = (None, 0);
         while let Some(row) = next(stream.as_mut()).await? {
             let Raw(place) = row.try_get(0)?;

@@ -123,7 +123,7 @@ pub(super) async fn prepare(client: &Client, route: &Route) -> Result<Prepared, 
     let kinds = kinds(route, &types).map_err(Failure::Final)?;
     let named: Vec<(String, Type)> =
         plain.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect();
-    check_columns(route.shape, &named).map_err(Failure::Final)?;
+    check_columns(route, &named).map_err(Failure::Final)?;
     let rows_max = if route.rows_many { route.max_rows + 1 } else { 2 };
     let form_of = Wrapping { columns: &named, rows_max };
     let single = client.prepare_typed(&form_of.single(&sql), &types).await?;
@@ -167,21 +167,38 @@ fn kinds(route: &Route, types: &[Type]) -> Result<Vec<ParamKind>, Trouble> {
     names.iter().zip(types).map(kind).collect()
 }
 
-fn check_columns(shape: Shape, columns: &[(String, Type)]) -> Result<(), Trouble> {
-    let fault = match shape {
+/// Whether the columns can make the route's shape.
+fn check_columns(route: &Route, columns: &[(String, Type)]) -> Result<(), Trouble> {
+    let wanted = match route.shape {
+        Shape::Json => None,
+        Shape::Hash if !route.rows_many => None,
+        Shape::String => Some((1, "one column")),
+        Shape::List => Some((1, "one column")),
+        Shape::Set => Some((1, "one column")),
+        Shape::Hash => Some((2, "two columns (field, value) of many rows")),
+        Shape::Zset => Some((2, "two columns (member, score)")),
+    };
+    let fault = match wanted {
         _ if columns.is_empty() => "the query returns no columns".into(),
-        Shape::String if columns.len() > 1 => {
-            format!("as = \"string\" takes one column, the query returns {}", columns.len())
+        Some((number, words)) if columns.len() != number => {
+            format!("as = \"{}\" takes {words}, the query returns {}", route.shape.name(), columns.len())
         }
-        Shape::Json => {
-            match columns.iter().enumerate().find(|(at, (name, _))| columns[..*at].iter().any(|c| c.0 == *name)) {
-                Some((_, (name, _))) => format!("the query returns two columns named \"{name}\"; rename one with AS"),
-                None => return Ok(()),
-            }
+        Some(_) if route.shape == Shape::Zset && !columns.get(1).is_some_and(|(_, ty)| is_number(ty)) => {
+            let (name, ty) = &columns[1];
+            format!("as = \"zset\" takes its scores from a column of numbers; \"{name}\" is of type {ty}")
         }
-        Shape::String => return Ok(()),
+        Some(_) => return Ok(()),
+        None => match columns.iter().enumerate().find(|(at, (name, _))| columns[..*at].iter().any(|c| c.0 == *name)) {
+            Some((_, (name, _))) => format!("the query returns two columns named \"{name}\"; rename one with AS"),
+            None => return Ok(()),
+        },
     };
     Err(Trouble::new(Cause::Type, fault))
+}
+
+fn is_number(ty: &Type) -> bool {
+    let numbers = [Form::Int2, Form::Int4, Form::Int8, Form::Oid, Form::Float4, Form::Float8, Form::Numeric].map(Some);
+    numbers.contains(&form(ty))
 }
 
 fn opening(first: bool, name: &str) -> Vec<u8> {

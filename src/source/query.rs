@@ -37,6 +37,14 @@ impl Query {
         &self.names
     }
 
+    /// Whether it says in which order rows come: true for any text with ORDER BY in it.
+    pub fn is_ordered(&self) -> bool {
+        let text = self.sql().to_ascii_lowercase();
+        let words: Vec<&str> =
+            text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+        words.windows(2).any(|pair| pair == ["order", "by"])
+    }
+
     /// The SQL with `$1`, `$2` … for the placeholders.
     pub fn sql(&self) -> String {
         self.sql_with(|index| format!("${}", index + 1))

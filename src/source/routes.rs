@@ -3,6 +3,7 @@
 //! Every field is documented where it is declared; everything wrong in a file is reported at once, with its line.
 //! Knows no database: what only Postgres can judge is found by `check`, or at the first load.
 
+use super::elements::Kind;
 use super::fault::Fault;
 use super::feed::{Dependencies, FeedConfig, read_dependencies, read_feed};
 use super::fields::{At, Fields, Reading, kind, whole};
@@ -155,6 +156,41 @@ pub enum Shape {
     Json,
     /// One row of one column, as text: a string key. NULL has no form as a string and reads as an absent row.
     String,
+    /// One row, each column a field; or many rows of two columns, field and value. A NULL value is no field.
+    Hash,
+    /// Many rows of one column, in their order.
+    List,
+    /// Many rows of one column.
+    Set,
+    /// Many rows of two columns, member and score.
+    Zset,
+}
+
+impl Shape {
+    const ALL: [Shape; 6] = [Shape::Json, Shape::String, Shape::Hash, Shape::List, Shape::Set, Shape::Zset];
+
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shape::Json => "json",
+            Shape::String => "string",
+            Shape::Hash => "hash",
+            Shape::List => "list",
+            Shape::Set => "set",
+            Shape::Zset => "zset",
+        }
+    }
+
+    /// The collection that it makes, if any.
+    pub(super) fn kind(self) -> Option<Kind> {
+        match self {
+            Shape::Json | Shape::String => None,
+            Shape::Hash => Some(Kind::Hash),
+            Shape::List => Some(Kind::List),
+            Shape::Set => Some(Kind::Set),
+            Shape::Zset => Some(Kind::Zset),
+        }
+    }
 }
 
 /// `[[route]]`: a key template with the query that loads its keys.
@@ -176,7 +212,8 @@ pub struct Route {
     pub terms: Arc<Terms>,
     /// `source`, as an index into the sources. Default: the only one.
     pub source: usize,
-    /// `rows`: whether a JSON value is an array of all rows (`many`), or the one row there may be. Default one.
+    /// `rows`: whether a value is made of all rows (`many`) or of the one row there may be. Default: many for lists and
+    /// sets, one for all else.
     pub rows_many: bool,
     /// `max_rows`: the most rows that a value of many may be made of. Default 1000.
     pub max_rows: usize,
@@ -354,6 +391,10 @@ impl Config {
         }
         let (template, query, mut terms) = (template?, query?, terms?);
         let captures = pair(reading, &what, &template, &query)?;
+        if shape == Some(Shape::List) && !query.value.is_ordered() {
+            let text = format!("{what}: the query has no ORDER BY, so its list may come in another order each time");
+            self.warnings.push(reading.warning(query.line, text));
+        }
         let feed = source.and_then(|index| self.sources.get(index)).and_then(|source| source.feed.as_ref());
         let dependencies = read_dependencies(reading, fields, feed, (&template, &query.value, &captures));
         if let Some(source) = source.and_then(|index| self.sources.get(index)) {
@@ -536,29 +577,30 @@ fn read_retry(reading: &mut Reading<'_>, fields: &Fields<'_>) -> RetryConfig {
 
 fn read_shape(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<Shape> {
     let Some(at) = fields.string(reading, "as") else { return Some(Shape::Json) };
-    let message = match at.value {
-        "json" => return Some(Shape::Json),
-        "string" => return Some(Shape::String),
-        "hash" | "list" | "set" | "zset" => {
-            format!("as = \"{}\" is not available yet; \"json\" and \"string\" are", at.value)
-        }
-        other => format!("as must be \"json\" or \"string\", not \"{}\"", other.escape_debug()),
-    };
-    reading.fault(at.line, format!("{}: {message}", fields.what()));
-    None
+    let shape = Shape::ALL.into_iter().find(|shape| shape.name() == at.value);
+    if shape.is_none() {
+        let names = Shape::ALL.map(|shape| format!("\"{}\"", shape.name())).join(", ");
+        reading.fault(
+            at.line,
+            format!("{}: as must be one of {names}, not \"{}\"", fields.what(), at.value.escape_debug()),
+        );
+    }
+    shape
 }
 
-/// True for `rows = "many"`.
+/// Whether a value is made of many rows: always that of a list or a set; by `rows = "many"` that of JSON or a hash.
 fn read_rows(reading: &mut Reading<'_>, fields: &Fields<'_>, shape: Option<Shape>) -> bool {
-    let Some(at) = fields.string(reading, "rows") else { return false };
+    let is_many = matches!(shape, Some(Shape::List | Shape::Set | Shape::Zset));
+    let Some(at) = fields.string(reading, "rows") else { return is_many };
     let fault = match (at.value, shape) {
+        ("one", _) if is_many => "rows = \"one\" does not go with a list or a set, which is made of all rows",
         ("one", _) => return false,
-        ("many", Some(Shape::Json) | None) => return true,
-        ("many", Some(_)) => "rows = \"many\" goes with as = \"json\" only",
+        ("many", Some(Shape::String)) => "rows = \"many\" does not go with as = \"string\"",
+        ("many", _) => return true,
         _ => "rows must be \"one\" or \"many\"",
     };
     reading.fault(at.line, format!("{}: {fault}", fields.what()));
-    false
+    is_many
 }
 
 /// How long what the route loads may be served.

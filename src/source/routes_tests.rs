@@ -103,7 +103,11 @@ fn faults_name_the_line_and_the_cure() {
             "key = 'k:{a}:{b}'\nquery = 'SELECT {a}'\nttl = '1h'",
             "r.toml:5: route \"k:{a}:{b}\": the query does not use {b} of the key",
         ),
-        (&format!("{rest}as = 'hash'"), "r.toml:7: route \"k:{a}\": as = \"hash\" is not available yet"),
+        (&format!("{rest}as = 'table'"), "r.toml:7: route \"k:{a}\": as must be one of \"json\", \"string\", \"hash\""),
+        (
+            &format!("{rest}as = 'list'\nrows = 'one'"),
+            "r.toml:8: route \"k:{a}\": rows = \"one\" does not go with a list or a set",
+        ),
         (&format!("{rest}as = 'xml'"), "r.toml:7: route \"k:{a}\": as must be"),
         (&format!("{rest}negative_ttl = 5"), "r.toml:7: route \"k:{a}\": negative_ttl must be a duration such as"),
         (

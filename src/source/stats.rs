@@ -189,7 +189,7 @@ impl Counters {
 
     pub(super) fn end(&self, result: &LoadResult) {
         let counter = match result {
-            Ok(Loaded::Value(_)) => &self.rows,
+            Ok(Loaded::Value(_) | Loaded::Many(_)) => &self.rows,
             Ok(Loaded::Absent) => &self.absent,
             Err(LoadError { cause, .. }) => &self.errors[cause.index()],
         };

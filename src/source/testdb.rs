@@ -175,5 +175,6 @@ pub(super) async fn value(sources: &Sources, key: &str) -> Option<String> {
     match load(sources, key).await.unwrap_or_else(|error| panic!("{key}: {error}")) {
         super::Loaded::Value(bytes) => Some(String::from_utf8(bytes.to_vec()).unwrap()),
         super::Loaded::Absent => None,
+        super::Loaded::Many(elements) => panic!("{key}: {elements:?}"),
     }
 }

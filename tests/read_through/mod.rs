@@ -8,6 +8,7 @@
 //! - `outage`: a database that is down, frozen, or refuses
 //! - `changes`: changes in the database reach the cache
 //! - `routes`: ROUTE and SIGHUP
+//! - `shapes`: hashes, lists, sets and sorted sets from rows
 //! - `storm`: writers and readers at full speed, and no stale key in the end
 //! - `transactions`: MULTI, EXEC and WATCH of missing rows
 //! - `secrets`: what must never be shown; the figures that are
@@ -18,6 +19,7 @@ mod outage;
 mod rig;
 mod routes;
 mod secrets;
+mod shapes;
 mod storm;
 mod transactions;
 mod values;

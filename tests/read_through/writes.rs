@@ -103,6 +103,10 @@ fn who_comes_after_a_change_does_not_join_the_older_load() {
     let gate = rig.shut_gate();
     early.send(&["GET", "gated:10"]).expect("sent");
     rig.wait_for_waiting(1);
+    // Both would go in one query if the first had no connection yet.
+    let held_up =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cenote' AND wait_event_type = 'Lock'";
+    until("the first query", || rig.postgres.sql(held_up) == "1");
     assert_eq!(run(&mut writer, "DEL gated:10"), Value::Int(0));
     late.send(&["GET", "gated:10"]).expect("sent");
     rig.wait_for_waiting(2);
