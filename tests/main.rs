@@ -24,4 +24,5 @@ mod sessions;
 mod shutdown;
 mod support;
 mod tidy;
+mod tracking;
 mod transactions;

@@ -189,54 +189,6 @@ pub(super) const COMMANDS: &[Spec] = &[
         ..Spec::BASE
     },
     Spec {
-        name: "client|tracking",
-        arity: -3,
-        flags: PLAIN,
-        acl: Acl::CONNECTION,
-        group: "connection",
-        since: "6.0.0",
-        syntax: "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] \
-                 [NOLOOP]",
-        complexity: "O(1). Some options may introduce additional complexity.",
-        summary: "Turns invalidation messages for client-side caching on or off.",
-        run: Run::Server(tracking),
-        ..Spec::BASE
-    },
-    Spec {
-        name: "client|trackinginfo",
-        arity: 2,
-        flags: PLAIN,
-        acl: Acl::CONNECTION,
-        group: "connection",
-        since: "6.2.0",
-        summary: "Tells how the connection tracks keys.",
-        run: Run::Server(tracking_info),
-        ..Spec::BASE
-    },
-    Spec {
-        name: "client|caching",
-        arity: 3,
-        flags: PLAIN,
-        acl: Acl::CONNECTION,
-        group: "connection",
-        since: "6.0.0",
-        syntax: "<YES | NO>",
-        summary: "Says whether the keys of the next command are tracked.",
-        run: Run::Server(caching),
-        ..Spec::BASE
-    },
-    Spec {
-        name: "client|getredir",
-        arity: 2,
-        flags: PLAIN,
-        acl: Acl::CONNECTION,
-        group: "connection",
-        since: "6.0.0",
-        summary: "Tells which connection gets this one's invalidation messages.",
-        run: Run::Server(get_redirection),
-        ..Spec::BASE
-    },
-    Spec {
         name: "client|capa",
         arity: -3,
         flags: PLAIN.or(Flags::ALLOW_BUSY),
@@ -380,75 +332,6 @@ fn unblock(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
     let client = u64::try_from(id).ok().and_then(|id| ctx.state.clients.get(id));
     let how = if args.is(3, "ERROR") { Ending::Unblocked } else { Ending::Timeout };
     reply.integer(client.is_some_and(|client| client.end_wait(how)).into());
-    Outcome::Done
-}
-
-fn tracking(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (mut bcast, mut optin, mut optout, mut prefixes) = (false, false, false, false);
-    let mut at = 3;
-    while at < args.len() {
-        let has_value = at + 1 < args.len();
-        if args.is(at, "REDIRECT") && has_value {
-            at += 1;
-            let Some(id) = args.integer(at) else { return fail(reply, NOT_AN_INTEGER) };
-            if u64::try_from(id).ok().and_then(|id| ctx.state.clients.get(id)).is_none() {
-                return fail(reply, "ERR The client ID you want redirect to does not exist");
-            }
-        } else if args.is(at, "PREFIX") && has_value {
-            at += 1;
-            prefixes = true;
-        } else if args.is(at, "BCAST") {
-            bcast = true;
-        } else if args.is(at, "OPTIN") {
-            optin = true;
-        } else if args.is(at, "OPTOUT") {
-            optout = true;
-        } else if !args.is(at, "NOLOOP") {
-            return fail(reply, SYNTAX_ERROR);
-        }
-        at += 1;
-    }
-    if args.is(2, "OFF") {
-        reply.ok();
-        return Outcome::Done;
-    }
-    if !args.is(2, "ON") {
-        return fail(reply, SYNTAX_ERROR);
-    }
-    fail(
-        reply,
-        if prefixes && !bcast {
-            "ERR PREFIX option requires BCAST mode to be enabled"
-        } else if bcast && (optin || optout) {
-            "ERR OPTIN and OPTOUT are not compatible with BCAST"
-        } else if optin && optout {
-            "ERR You can't specify both OPTIN mode and OPTOUT mode"
-        } else {
-            "ERR CLIENT TRACKING ON is not supported by this version of Cenote: turn client-side caching off"
-        },
-    )
-}
-
-fn tracking_info(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.map(3);
-    reply.text("flags");
-    reply.set(1);
-    reply.text("off");
-    reply.text("redirect");
-    reply.integer(-1);
-    reply.text("prefixes");
-    reply.array(0);
-    Outcome::Done
-}
-
-fn caching(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let text = "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode \
-                enabled";
-    fail(reply, text)
-}
-
-fn get_redirection(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(-1);
     Outcome::Done
 }
 

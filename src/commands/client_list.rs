@@ -304,6 +304,9 @@ fn flags_of(client: &ClientInfo) -> String {
         (pubsub, 'P'),
         (client.multi.load(Relaxed) >= 0, 'x'),
         (client.is_blocked(), 'b'),
+        (client.redirect.load(Relaxed) >= 0, 't'),
+        (client.redirect_broken.load(Relaxed), 'R'),
+        (client.broadcast.load(Relaxed), 'B'),
         (client.closing.load(Relaxed), 'c'),
         (client.killed.load(Relaxed), 'A'),
         (client.origin.is_unix, 'U'),
@@ -339,7 +342,7 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
         out,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={channels} psub={patterns} ssub={shards} multi={} watch={} \
          qbuf={query} qbuf-free={} argv-mem={argv} multi-mem={multi} rbs=0 rbp=0 obl=0 oll={} omem={output} \
-         tot-mem={total} events={} cmd={command} user={DEFAULT_USER} redir=-1 resp={} lib-name={} lib-ver={} \
+         tot-mem={total} events={} cmd={command} user={DEFAULT_USER} redir={} resp={} lib-name={} lib-ver={} \
          io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         origin.addr,
@@ -355,6 +358,7 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
         capacity.saturating_sub(query),
         client.output_chunks.load(Relaxed),
         if output > 0 { "rw" } else { "r" },
+        client.redirect.load(Relaxed),
         client.resp.load(Relaxed),
         labels.lib_name,
         labels.lib_ver,

@@ -2,7 +2,7 @@
 
 use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail};
 use crate::protocol::{Reply, Version, parse_i64};
-use crate::state::{DEFAULT_USER, ReplyMode};
+use crate::state::{DEFAULT_USER, ReplyMode, TrackingOptions};
 use crate::version;
 use std::hint::black_box;
 
@@ -279,6 +279,7 @@ fn reset(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     client.set_multi(None);
     client.unwatch(&ctx.state.keyspace);
     ctx.state.pubsub.leave(client);
+    ctx.state.set_tracking(client, TrackingOptions::default());
     client.select(0);
     client.set_version(Version::V2);
     client.reply_mode = ReplyMode::On;

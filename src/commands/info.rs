@@ -156,7 +156,7 @@ fn clients(page: &mut Page<'_>) {
     page.add("client_recent_max_output_buffer", output);
     page.add("blocked_clients", blocked);
     let (watched, waited) = state.keyspace.interest_counts();
-    page.add("tracking_clients", 0);
+    page.add("tracking_clients", state.trackings.clients());
     page.add("pubsub_clients", subscribers);
     page.add("watching_clients", watching);
     page.add("clients_in_timeout_table", 0);
@@ -283,7 +283,9 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits"]);
     page.zeros(&["active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
     page.zeros(&["total_active_defrag_time", "current_active_defrag_time"]);
-    page.zeros(&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"]);
+    page.add("tracking_total_keys", state.keyspace.tracked());
+    page.add("tracking_total_items", state.keyspace.tracked_items());
+    page.add("tracking_total_prefixes", state.trackings.prefixes());
     page.add("unexpected_error_replies", 0);
     page.add("total_error_replies", state.sum(|worker| &worker.errors));
     page.add("dump_payload_sanitizations", 0);

@@ -7,6 +7,7 @@ mod bitmap;
 mod block;
 mod client;
 mod client_list;
+mod client_tracking;
 mod cluster;
 mod collection;
 mod command;
@@ -76,6 +77,7 @@ use std::time::Duration;
 const FAMILIES: &[&[Spec]] = &[
     bitmap::COMMANDS,
     client::COMMANDS,
+    client_tracking::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,

@@ -162,6 +162,8 @@ pub struct Settings {
     pub lazyfree_lazy_user_del: bool,
     /// Whether FLUSHALL is FLUSHALL ASYNC.
     pub lazyfree_lazy_user_flush: bool,
+    /// Keys that are remembered for CLIENT TRACKING, at most; 0: no limit.
+    pub tracking_table_max_keys: u64,
     /// The file of sources and routes; empty: none.
     pub routes: String,
     /// Port of the metrics; 0: none.
@@ -209,20 +211,7 @@ impl Settings {
             dynamic_hz: yes("dynamic-hz"),
             active_expire_effort: uint("active-expire-effort"),
             proto_max_bulk_len: number(get("proto-max-bulk-len")),
-            limits: Limits {
-                max_string: number(get("proto-max-bulk-len")),
-                hash_max_listpack_entries: number(get("hash-max-listpack-entries")),
-                hash_max_listpack_value: number(get("hash-max-listpack-value")),
-                list_max_listpack_size: number(get("list-max-listpack-size")),
-                set_max_intset_entries: number(get("set-max-intset-entries")),
-                set_max_listpack_entries: number(get("set-max-listpack-entries")),
-                set_max_listpack_value: number(get("set-max-listpack-value")),
-                zset_max_listpack_entries: number(get("zset-max-listpack-entries")),
-                zset_max_listpack_value: number(get("zset-max-listpack-value")),
-                stream_node_max_bytes: number(get("stream-node-max-bytes")),
-                stream_node_max_entries: number(get("stream-node-max-entries")),
-                hll_sparse_max_bytes: number(get("hll-sparse-max-bytes")),
-            },
+            limits: limits(get),
             client_query_buffer_limit: number(get("client-query-buffer-limit")),
             output_limits: parse_limits(get("client-output-buffer-limit")),
             slowlog_log_slower_than: number(get("slowlog-log-slower-than")),
@@ -240,11 +229,30 @@ impl Settings {
             lazyfree_lazy_server_del: yes("lazyfree-lazy-server-del"),
             lazyfree_lazy_user_del: yes("lazyfree-lazy-user-del"),
             lazyfree_lazy_user_flush: yes("lazyfree-lazy-user-flush"),
+            tracking_table_max_keys: number(get("tracking-table-max-keys")),
             routes: text("routes"),
             metrics_port: number(get("metrics-port")),
             metrics_bind: text("metrics-bind"),
             workers: uint("workers"),
         }
+    }
+}
+
+/// How values are kept.
+fn limits<'a>(get: impl Fn(&str) -> &'a str) -> Limits {
+    Limits {
+        max_string: number(get("proto-max-bulk-len")),
+        hash_max_listpack_entries: number(get("hash-max-listpack-entries")),
+        hash_max_listpack_value: number(get("hash-max-listpack-value")),
+        list_max_listpack_size: number(get("list-max-listpack-size")),
+        set_max_intset_entries: number(get("set-max-intset-entries")),
+        set_max_listpack_entries: number(get("set-max-listpack-entries")),
+        set_max_listpack_value: number(get("set-max-listpack-value")),
+        zset_max_listpack_entries: number(get("zset-max-listpack-entries")),
+        zset_max_listpack_value: number(get("zset-max-listpack-value")),
+        stream_node_max_bytes: number(get("stream-node-max-bytes")),
+        stream_node_max_entries: number(get("stream-node-max-entries")),
+        hll_sparse_max_bytes: number(get("hll-sparse-max-bytes")),
     }
 }
 

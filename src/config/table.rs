@@ -261,7 +261,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("tls-session-cache-size", 0, INT, "20480"),
     int("tls-session-cache-timeout", 0, INT, "300"),
     yes_no("tls-session-caching", "yes"),
-    uint("tracking-table-max-keys", 0, LONG, "1000000"),
+    uint("tracking-table-max-keys", 0, LONG, "1000000").applied(),
     text("unixsocket", "").applied().immutable(),
     text("unixsocketgroup", "").immutable(),
     octal("unixsocketperm", 0o777, "0").applied().immutable(),

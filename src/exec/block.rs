@@ -9,7 +9,7 @@
 use super::locks::Locks;
 use crate::commands::{self, Args, Block, Command, Outcome, Run};
 use crate::config::Config;
-use crate::keyspace::{self, Ending, Key, Keyspace, Note, Ready, Served, Shard, ShardGuard, Slot, View, Waiter};
+use crate::keyspace::{self, Ending, Key, Keyspace, News, Ready, Served, Shard, ShardGuard, Slot, View, Waiter};
 use crate::protocol::{Output, Reply, Span};
 use crate::state::{Client, State, WorkerStats};
 use std::collections::VecDeque;
@@ -48,6 +48,7 @@ impl Blocked {
             None => Span::pack(args.from(0), &mut buf, &mut spans),
         }
         let mut waiter = Waiter::new(buf, spans, client.db(), client.version);
+        waiter.client = client.info.id;
         waiter.no_touch = client.info.no_touch.load(Ordering::Relaxed);
         (waiter.of_type, waiter.or_gone) = (block.of_type, block.or_gone);
         let waiter = Arc::new(waiter);
@@ -118,20 +119,22 @@ pub(super) struct Around<'a> {
     pub(super) config: &'a Config,
     /// In ms since the epoch.
     pub(super) now: i64,
+    /// The connection that it came from.
+    pub(super) by: Option<u64>,
 }
 
 /// Tells what happened in these locked shards, and returns the keys that are ready, in the order in which they changed.
 pub(super) fn tell(around: Around<'_>, shards: &mut [&mut Shard]) -> Vec<Ready> {
-    let (mut notes, mut ready): (Vec<Note>, Vec<Ready>) = (Vec::new(), Vec::new());
+    let (mut news, mut ready): (News, Vec<Ready>) = (News::default(), Vec::new());
     for shard in shards {
-        notes.append(&mut shard.notes);
+        news.append(&mut shard.news);
         if shard.has_ready() {
             ready.append(&mut shard.take_ready());
         }
     }
-    notes.sort_by_key(|note| note.order);
+    news.sort();
     ready.sort_by_key(|ready| ready.order);
-    around.state.tell(around.config, &notes);
+    around.state.tell(around.config, around.by, &news);
     ready
 }
 
@@ -182,7 +185,7 @@ pub fn settle_shard(state: &State, shard: usize, now: i64) {
         return;
     }
     let config = state.config.load();
-    let around = Around { state, config: &config, now };
+    let around = Around { state, config: &config, now, by: None };
     let mut garbage = Vec::new();
     let mut locks = Locks::of(&state.keyspace, vec![shard as u16]);
     let numbers = locks.numbers.clone();
@@ -258,7 +261,8 @@ impl Service<'_, '_, '_, '_> {
             if is_of_type || waiter.or_gone {
                 self.attempt(&waiter)?;
                 let mut shards = self.held.all();
-                self.queue.extend(tell(self.around, &mut shards));
+                let around = Around { by: Some(waiter.client), ..self.around };
+                self.queue.extend(tell(around, &mut shards));
             }
         }
         Some(())

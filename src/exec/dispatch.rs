@@ -8,9 +8,9 @@ use super::fill::{self, Fill, Filled, Interest};
 use super::locks::Locks;
 use super::multi;
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run};
+use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run, Spec};
 use crate::config::Config;
-use crate::keyspace::{self, Access, Hash, Key, Shard, ShardGuard, Slot, View, Walk};
+use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
 use crate::state::{self, Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
@@ -118,6 +118,13 @@ impl<'a> Batch<'a> {
     }
 }
 
+impl<'a> Dispatch<'a> {
+    /// What is needed around a command of this connection.
+    pub(super) fn around(&self, batch: &Batch<'_>) -> Around<'a> {
+        Around { state: self.state, config: self.config, now: batch.now, by: Some(self.client.info.id) }
+    }
+}
+
 impl Dispatch<'_> {
     /// Runs `requests` in order, writing the replies to `out`.
     pub fn run(&mut self, buf: &[u8], spans: &[Span], requests: &[Request], out: &mut Output) -> After {
@@ -132,7 +139,9 @@ impl Dispatch<'_> {
                 after
             } else {
                 at += 1;
-                self.single(&mut batch, at - 1, out)
+                let after = self.single(&mut batch, at - 1, out);
+                self.settle_tracking(&batch.args(at - 1), after.as_ref());
+                after
             };
             if let Some(after) = after {
                 if let After::Fill(index, _) = &after {
@@ -187,6 +196,7 @@ impl Dispatch<'_> {
             && self.client.reply_mode == ReplyMode::On
             && self.client.multi.is_none()
             && !self.client.is_subscriber()
+            && !self.client.tracking.as_ref().is_some_and(|tracking| tracking.caching)
             && self.state.monitors.is_empty()
             && self.state.pause.is_off()
             && self.state.scripts.long_since() == 0
@@ -234,7 +244,6 @@ impl Dispatch<'_> {
         fetch_ahead(&shards, &keys, db, collections);
         let access = self.access(batch);
         let version = self.client.version;
-        let around = Around { state, config: self.config, now: batch.now };
         let (mut ran, mut after, mut rest) = (planned.len(), None, Vec::new());
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
@@ -251,9 +260,11 @@ impl Dispatch<'_> {
                 (ran, after) = (index, Some(After::Fill(from + index, fill)));
                 break;
             }
+            track(self.client, plan.command.spec, &mut view);
             self.record(batch, plan.command, &args, out, mark);
             if keyspace::take_stirred() {
-                rest = block::settle(around, &mut shards, &order, self.garbage);
+                rest = block::settle(self.around(batch), &mut shards, &order, self.garbage);
+                self.take_pushes(out);
                 if !rest.is_empty() {
                     ran = index + 1;
                     break;
@@ -265,11 +276,41 @@ impl Dispatch<'_> {
         }
         drop(shards);
         drop(guards);
+        self.end_group(batch, rest);
+        (ran, after)
+    }
+
+    /// What is due behind a group, with no shard locked.
+    #[inline]
+    fn end_group(&mut self, batch: &Batch<'_>, rest: Vec<Ready>) {
         if !rest.is_empty() {
-            block::settle_rest(around, rest, self.garbage);
+            block::settle_rest(self.around(batch), rest, self.garbage);
         }
         keyspace::free(self.garbage);
-        (ran, after)
+        if self.client.tracking.is_some() {
+            self.state.trim_tracking(self.config);
+        }
+    }
+
+    /// What a command sends to its own connection comes behind its reply, and before the next one's.
+    fn take_pushes(&self, out: &mut Output) {
+        if self.client.is_subscriber() || self.client.tracking.is_some() {
+            self.client.info.take_outbox().iter().for_each(|message| out.raw(message));
+        }
+    }
+
+    /// What is due for a connection that tracks keys, behind a command that ran by itself.
+    fn settle_tracking(&mut self, args: &Args<'_>, after: Option<&After>) {
+        let Some(tracking) = &mut self.client.tracking else { return };
+        // CLIENT CACHING is for the next command, which has not run if it waits; a transaction is one command.
+        if !matches!(after, Some(After::Fill(..) | After::Paused(..)))
+            && self.client.multi.is_none()
+            && !args.is(0, "client")
+        {
+            tracking.caching = false;
+        }
+        self.state.settle_tracking(self.client);
+        self.state.trim_tracking(self.config);
     }
 
     /// Runs one request with all guards in Redis's order.
@@ -312,10 +353,7 @@ impl Dispatch<'_> {
             let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
             commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
         }
-        if self.client.is_subscriber() {
-            // What a command sends to its own connection comes behind its reply, and before the next one's.
-            self.client.info.take_outbox().iter().for_each(|message| out.raw(message));
-        }
+        self.take_pushes(out);
         match outcome {
             Ok(Outcome::Done | Outcome::Block(_)) | Err(Wait::Fill(_)) => None,
             Ok(Outcome::Close) => Some(After::Close),
@@ -390,7 +428,7 @@ impl Dispatch<'_> {
             Run::Container => Outcome::Done,
         };
         if keyspace::take_stirred() {
-            let around = Around { state: self.state, config: self.config, now: batch.now };
+            let around = self.around(batch);
             block::settle_rest(around, Vec::new(), self.garbage);
             keyspace::free(self.garbage);
         }
@@ -451,7 +489,7 @@ impl Dispatch<'_> {
             }
             ran => ran.map_err(Wait::Fill),
         };
-        let around = Around { state: self.state, config: self.config, now: batch.now };
+        let around = self.around(batch);
         let rest = match keyspace::take_stirred() {
             true => block::settle(around, &mut shards, &numbers, self.garbage),
             false => Vec::new(),
@@ -494,6 +532,10 @@ impl Dispatch<'_> {
             && let Some(fill) = Fill::begin(self.state, &mut view, round, true, &(0..0))
         {
             return Err(fill);
+        }
+        // One that waits now returns something later that nobody keeps: it is not tracked.
+        if !matches!(outcome, Outcome::Block(_)) {
+            track(self.client, command.spec, &mut view);
         }
         Ok(outcome)
     }
@@ -601,6 +643,17 @@ impl Dispatch<'_> {
                 out.truncate(mark);
             }
         }
+    }
+}
+
+/// Notes what a command read for a connection that keeps copies.
+#[inline]
+pub(super) fn track(client: &Client, spec: &Spec, view: &mut View<'_, '_>) {
+    if client.tracking.is_some()
+        && spec.flags.has(Flags::READONLY)
+        && let Some((tracker, is_listed)) = client.tracker()
+    {
+        view.track(&tracker, is_listed);
     }
 }
 

@@ -6,8 +6,8 @@
 //! of it. A command that looks at shards by itself ([`Spec::locks`]) cannot run among them. Such commands tell about the
 //! server (INFO, DEBUG …); they run when the locks are given back, and their replies are put where they belong.
 
-use super::block::{self, Around};
-use super::dispatch::{Batch, Dispatch};
+use super::block;
+use super::dispatch::{Batch, Dispatch, track};
 use super::fill::{Fill, Filled};
 use super::locks::Locks;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run, Spec};
@@ -216,7 +216,7 @@ impl Dispatch<'_> {
         shards: &mut [&mut Shard],
         numbers: &[u16],
     ) -> Ran {
-        let around = Around { state: self.state, config: self.config, now: batch.now };
+        let around = self.around(batch);
         let mut ran = Ran { pieces: Vec::new(), last: Output::new(), rest: Vec::new(), outcome: Outcome::Done };
         let mut ready = Vec::new();
         for (index, queued) in queued.iter().enumerate() {
@@ -232,7 +232,9 @@ impl Dispatch<'_> {
                 Run::Data(run) => {
                     let mut view = View::new(shards, &keys[own.clone()], self.client.db(), batch.now, access)
                         .with_limits(&self.config.limits);
-                    run(&mut view, args, &mut Reply::new(out, version))
+                    let outcome = run(&mut view, args, &mut Reply::new(out, version));
+                    track(self.client, command.spec, &mut view);
+                    outcome
                 }
                 Run::Walk(run) => {
                     let mut walk = Walk::held(&self.state.keyspace, shards, self.client.db(), batch.now);
@@ -288,7 +290,7 @@ impl Dispatch<'_> {
     /// Does what could not be done with the shards locked, and puts the replies together.
     fn finish_exec(&mut self, batch: &mut Batch<'_>, queued: &[Queued<'_>], ran: Ran, out: &mut Output) -> Outcome {
         if !ran.rest.is_empty() {
-            let around = Around { state: self.state, config: self.config, now: batch.now };
+            let around = self.around(batch);
             block::settle_rest(around, ran.rest, self.garbage);
         }
         let mut all = ran.outcome;

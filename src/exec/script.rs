@@ -3,7 +3,7 @@
 
 use super::admit::arity_fits;
 use super::block::{self, Around};
-use super::dispatch::{Batch, Dispatch};
+use super::dispatch::{Batch, Dispatch, track};
 use super::locks::Locks;
 use crate::clock;
 use crate::commands::{self, Args, Call, Ctx, Flags, Naming, Outcome, Run};
@@ -59,7 +59,7 @@ impl Dispatch<'_> {
         let numbers = std::mem::take(&mut locks.numbers);
         let mut shards = locks.shards();
         let ready = self.script_held(batch, call, args, &mut shards, out);
-        let around = Around { state, config: self.config, now: batch.now };
+        let around = self.around(batch);
         let rest = block::serve(around, &mut shards, &numbers, ready, self.garbage);
         for shard in &mut shards {
             self.garbage.append(&mut shard.garbage);
@@ -233,7 +233,9 @@ impl Commands<'_, '_> {
                 };
                 let mut view = View::new(self.shards, keys, self.client.db(), self.now, self.access)
                     .with_limits(&self.config.limits);
-                run(&mut view, args, &mut Reply::new(out, version))
+                let outcome = run(&mut view, args, &mut Reply::new(out, version));
+                track(self.client, spec, &mut view);
+                outcome
             }
             Run::Walk(run) => {
                 let mut walk = Walk::held(&self.state.keyspace, self.shards, self.client.db(), self.now);
@@ -270,7 +272,8 @@ impl Host for Commands<'_, '_> {
             self.stats.error_kinds.note(out.since(mark));
         }
         if keyspace::take_stirred() {
-            let around = Around { state: self.state, config: self.config, now: self.now };
+            let by = Some(self.client.info.id);
+            let around = Around { state: self.state, config: self.config, now: self.now, by };
             self.ready.extend(block::tell(around, self.shards));
         }
     }

@@ -3,6 +3,8 @@
 //! Every change of a key, by whatever command, ends in one call that is given one of these; what watches keys
 //! (leases, WATCH, blocked clients, client-side caches, notifications) hangs on that call, so no command can forget it.
 
+use super::tracking::Lapse;
+
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -110,6 +112,11 @@ impl Event {
     /// A key is there that was not.
     pub const NEW: Self = Self::new(class::NEW, "new");
 
+    /// True for what no command asks for.
+    pub(super) fn is_unasked(self) -> bool {
+        matches!(self, Self::EXPIRED | Self::HEXPIRED | Self::EVICTED | Self::LOADED)
+    }
+
     /// An event of a class.
     pub const fn new(class: u32, name: &'static str) -> Self {
         Self { class, name }
@@ -127,6 +134,34 @@ pub struct Note {
     pub key: Box<[u8]>,
     /// Ascending among the notes of one thread, which may come from several shards.
     pub order: u64,
+}
+
+/// What happened and is to be told once the command is done.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Changes that somebody wants to be told of.
+    pub notes: Vec<Note>,
+    /// Copies of keys that are void.
+    pub lapses: Vec<Lapse>,
+}
+
+impl News {
+    /// True if there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty() && self.lapses.is_empty()
+    }
+
+    /// Takes over what is in `other`.
+    pub fn append(&mut self, other: &mut Self) {
+        self.notes.append(&mut other.notes);
+        self.lapses.append(&mut other.lapses);
+    }
+
+    /// Brings what came from several shards into the order in which it happened.
+    pub fn sort(&mut self) {
+        self.notes.sort_by_key(|note| note.order);
+        self.lapses.sort_by_key(|lapse| lapse.order);
+    }
 }
 
 /// The events of one edit; see [`super::View::edit`].

@@ -95,6 +95,8 @@ pub struct Waiter {
     pub buf: Vec<u8>,
     /// Its arguments, the name included.
     pub spans: Vec<Span>,
+    /// The number of its connection.
+    pub client: u64,
     /// Its database.
     pub db: usize,
     /// The protocol of its reply.
@@ -127,6 +129,7 @@ impl Waiter {
         Self {
             buf,
             spans,
+            client: 0,
             db,
             version,
             no_touch: false,

@@ -161,7 +161,11 @@ impl Shard {
         let place = self.find(db, hash, key, now);
         match place {
             Some(place) => self.remove(db, hash, key, place, Event::DEL),
-            None => self.forget_load(db, hash),
+            None => {
+                self.forget_load(db, hash);
+                // Who was told that it is nowhere, or got what was not kept, may have kept that.
+                self.lapse(hash, key, true);
+            }
         }
         self.look_around();
         place.is_some()
@@ -185,8 +189,9 @@ impl Shard {
     }
 
     /// Makes what is known of a key void: the next read loads it. What a command wrote stays as it is.
-    pub fn make_stale(&mut self, db: usize, hash: Hash) {
+    pub fn make_stale(&mut self, (db, hash, key): (usize, Hash, &[u8])) {
         self.leases.make_stale(db, hash);
+        self.lapse(hash, key, true);
     }
 
     /// True if a key is being loaded.

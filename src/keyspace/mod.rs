@@ -15,11 +15,14 @@ mod shard;
 mod stripes;
 mod sweep;
 mod table;
+mod tracking;
+#[cfg(test)]
+mod tracking_tests;
 mod view;
 mod walk;
 
 pub use access::Access;
-pub use change::{Edit, Event, Note, class};
+pub use change::{Edit, Event, News, Note, class};
 pub use entry::{Entry, NewValue, Slot, Text, Value, WrongType};
 pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
@@ -30,6 +33,7 @@ pub use shard::{Counts, Shard, Ttl, take_stirred};
 pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};
 pub use sweep::{Sweep, Swept};
 pub use table::{Hash, Table};
+pub use tracking::{Lapse, Prefixes, Tracker};
 pub use view::{Key, View};
 pub use walk::Walk;
 

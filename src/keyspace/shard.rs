@@ -6,12 +6,13 @@
 //! released the lock.
 
 use super::access::Access;
-use super::change::{Edit, Event, Note};
+use super::change::{Edit, Event, News, Note};
 use super::entry::{Entry, NewValue, Slot, Value, WrongType};
 use super::evict::Evictor;
 use super::interest::Interests;
 use super::lease::Leases;
 use super::table::{Hash, Table};
+use super::tracking::Tracking;
 use crate::types::{Collection, ObjectRef, Place};
 use foldhash::quality::SeedableRandomState;
 use std::cell::Cell;
@@ -65,12 +66,13 @@ pub struct Shard {
     /// What is remembered between evictions; None until there was one.
     pub(super) evictor: Option<Evictor>,
     pub(super) interests: Interests,
+    pub(super) tracking: Tracking,
     /// Classes of events that somebody listens to; see [`Event`].
     listened: u32,
     /// Whether a change of a key may concern anybody: the one look that a write costs where nothing is watched.
     attentive: bool,
-    /// Events that are to be told once the command is done.
-    pub notes: Vec<Note>,
+    /// What is to be told once the command is done.
+    pub news: News,
     /// What was removed and is to be dropped after the lock is released.
     pub garbage: Vec<Slot>,
     /// What happened here.
@@ -78,7 +80,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(databases: usize, shard_bits: u32, hasher: SeedableRandomState) -> Self {
+    pub(super) fn new(databases: usize, shard_bits: u32, hasher: SeedableRandomState, tracking: Tracking) -> Self {
         Self {
             databases: (0..databases).map(|_| Table::new(shard_bits)).collect(),
             hasher,
@@ -86,9 +88,10 @@ impl Shard {
             leases: Leases::default(),
             evictor: None,
             interests: Interests::default(),
+            tracking,
             listened: 0,
             attentive: false,
-            notes: Vec::new(),
+            news: News::default(),
             garbage: Vec::new(),
             counts: Counts::default(),
         }
@@ -115,13 +118,16 @@ impl Shard {
         if !self.interests.is_empty() && self.interests.touch(db, hash, key, next_order()) {
             stir();
         }
+        if !self.tracking.is_empty() {
+            self.lapse(hash, key, event.is_unasked());
+        }
         self.look_around();
     }
 
     /// Tells those who listen to its class of an event that changes nothing (or whose change was told).
     pub fn note(&mut self, db: usize, key: &[u8], event: Event) {
         if self.listened & event.class != 0 {
-            self.notes.push(Note { event, db, key: key.into(), order: next_order() });
+            self.news.notes.push(Note { event, db, key: key.into(), order: next_order() });
             stir();
         }
     }
@@ -133,7 +139,8 @@ impl Shard {
     }
 
     pub(super) fn look_around(&mut self) {
-        self.attentive = self.listened != 0 || !self.leases.is_empty() || !self.interests.is_empty();
+        let is_kept = !self.leases.is_empty() || !self.interests.is_empty() || !self.tracking.is_empty();
+        self.attentive = is_kept || self.listened != 0;
     }
 
     /// Finds a key that has not expired at `now`; one that has is removed.
@@ -484,11 +491,11 @@ const FIELDS_AT_ONCE: usize = 256;
 thread_local! {
     /// The number of the next note, or key that is ready.
     static ORDER: Cell<u64> = const { Cell::new(0) };
-    /// There are notes, or ready keys, in some shard that this thread has changed.
+    /// There is news, or a key is ready, in some shard that this thread has changed.
     static STIRRED: Cell<bool> = const { Cell::new(false) };
 }
 
-fn next_order() -> u64 {
+pub(super) fn next_order() -> u64 {
     ORDER.replace(ORDER.get() + 1)
 }
 
@@ -497,7 +504,7 @@ pub(super) fn stir() {
     STIRRED.set(true);
 }
 
-/// True if this thread has left notes or ready keys in a shard since the last call: the one look that a command costs
+/// True if this thread has left news or ready keys in a shard since the last call: the one look that a command costs
 /// where nobody listens.
 #[inline]
 pub fn take_stirred() -> bool {

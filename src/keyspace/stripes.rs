@@ -2,17 +2,19 @@
 //! at a time is locked, for walks. It must not know commands.
 
 use super::access::Access;
-use super::change::{Event, Note};
+use super::change::{Event, News};
 use super::entry::{Entry, NewValue};
 use super::evict::Policy;
 use super::interest::Watch;
 use super::lazyfree::free;
 use super::shard::{Counts, Shard, hash_key};
 use super::table::Hash;
+use super::tracking::Tracking;
 use crate::types::CURSOR_BITS;
 use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// A locked shard.
 pub type ShardGuard<'a> = MutexGuard<'a, Shard>;
@@ -27,6 +29,10 @@ pub struct Keyspace {
     shard_bits: u32,
     hasher: SeedableRandomState,
     databases: usize,
+    /// Tracked keys of all shards.
+    pub(super) tracked: Arc<AtomicUsize>,
+    /// Connections that keep copies.
+    pub(super) trackers: AtomicUsize,
 }
 
 /// Sums over one database.
@@ -65,9 +71,10 @@ impl Keyspace {
         let count = (workers * SHARDS_PER_WORKER).next_power_of_two().min(MAX_SHARDS);
         let shard_bits = count.trailing_zeros();
         let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_random());
-        let shards =
-            (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, shard_bits, hasher.clone())))).collect();
-        Self { shards, shard_bits, hasher, databases }
+        let tracked = Arc::default();
+        let shard = |_| Shard::new(databases, shard_bits, hasher.clone(), Tracking::new(&tracked));
+        let shards = (0..count).map(shard).map(|shard| Padded(Mutex::new(shard))).collect();
+        Self { shards, shard_bits, hasher, databases, tracked, trackers: AtomicUsize::new(0) }
     }
 
     /// Databases.
@@ -171,7 +178,7 @@ impl Keyspace {
 
     /// Removes keys that `policy` lets go until `is_enough`, which is asked every few keys, or there is none left. Returns
     /// how many it removed.
-    /// One shard at a time is locked, for a few microseconds. `random` gives 64 random bits; `notes` gets the events.
+    /// One shard at a time is locked, for a few microseconds. `random` gives 64 random bits; `news` gets what is to be told.
     pub fn evict(
         &self,
         policy: Policy,
@@ -179,7 +186,7 @@ impl Keyspace {
         samples: usize,
         mut random: impl FnMut() -> u64,
         mut is_enough: impl FnMut() -> bool,
-        notes: &mut Vec<Note>,
+        news: &mut News,
     ) -> usize {
         let mut at = random() as usize % self.shards.len();
         let (mut removed, mut without) = (0, 0);
@@ -188,7 +195,7 @@ impl Keyspace {
             let mut shard = self.lock(at);
             let evicted = (0..EVICT_AT_ONCE).take_while(|_| shard.evict(policy, access, samples, &mut random)).count();
             garbage.append(&mut shard.garbage);
-            notes.append(&mut shard.notes);
+            news.append(&mut shard.news);
             drop(shard);
             free(&mut garbage);
             removed += evicted;

@@ -73,7 +73,7 @@ impl Sweep {
             }
             break;
         }
-        if !shard.notes.is_empty() || shard.has_ready() {
+        if !shard.news.is_empty() || shard.has_ready() {
             // Also what was left by others, who attend to no shard.
             stir();
         }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn told(keyspace: &Keyspace) -> Vec<(&'static str, Vec<u8>)> {
-        let notes = (0..keyspace.shards()).flat_map(|shard| std::mem::take(&mut keyspace.lock(shard).notes));
+        let notes = (0..keyspace.shards()).flat_map(|shard| std::mem::take(&mut keyspace.lock(shard).news.notes));
         let mut notes: Vec<_> = notes.collect();
         notes.sort_by_key(|note| note.order);
         notes.retain(|note| note.event != Event::MISS);

@@ -7,8 +7,10 @@ use super::entry::{Entry, NewValue, Text, WrongType};
 use super::lease::{Found, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
+use super::tracking::Tracker;
 use crate::config::Limits;
 use crate::types::{Collection, Place, tag_of};
+use std::sync::Arc;
 
 /// A key of the running command.
 #[derive(Clone, Copy, Debug)]
@@ -235,8 +237,25 @@ impl<'v, 's> View<'v, 's> {
 
     /// Makes what is known of a key void: the next read loads it.
     pub fn make_stale(&mut self, key: usize) {
-        let Key { hash, shard, .. } = self.keys[key];
-        self.shards[shard].make_stale(self.db, hash);
+        let Key { bytes, hash, shard } = self.keys[key];
+        self.shards[shard].make_stale((self.db, hash, bytes));
+    }
+
+    /// The keys were read for a connection that keeps copies of what it reads. What is stale, or was loaded and could
+    /// not be kept, is void at once: no later change would tell of it. `is_listed`: it is told of changes of what it read.
+    pub fn track(&mut self, tracker: &Arc<Tracker>, is_listed: bool) {
+        for key in 0..self.keys.len() {
+            let Key { bytes, hash, shard } = self.keys[key];
+            let is_kept = match self.standing(key) {
+                Some(standing) => matches!(standing, Standing::Fresh | Standing::Due),
+                None => self.loaded(key).is_none() || self.is_absent(key),
+            };
+            match is_kept {
+                true if is_listed => self.shards[shard].track(hash, bytes, tracker),
+                true => {}
+                false => self.shards[shard].disown(bytes, tracker),
+            }
+        }
     }
 
     /// True if a key is known to be nowhere.

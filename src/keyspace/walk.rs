@@ -171,13 +171,22 @@ impl<'a, 's> Walk<'a, 's> {
     #[must_use]
     pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
         let mut tables = Vec::new();
-        self.all(|shard| tables.extend(shard.flush(db).into_iter().filter(|table| table.segments() > 0)));
+        self.replace(|shard| tables.extend(shard.flush(db).into_iter().filter(|table| table.segments() > 0)));
         tables
     }
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
-        self.all(|shard| shard.swap(a, b));
+        self.replace(|shard| shard.swap(a, b));
+    }
+
+    /// Changes all shards in a way that leaves no client's copy of any key worth anything.
+    fn replace(&mut self, mut f: impl FnMut(&mut Shard)) {
+        let mut tells = self.keyspace.has_trackers();
+        self.all(|shard| {
+            f(shard);
+            shard.lapse_all(std::mem::take(&mut tells));
+        });
     }
 }
 

@@ -21,8 +21,11 @@ pub(super) async fn run(state: Arc<State>) {
         ticks.tick().await;
         let now = clock::now_ms();
         state.tick(now);
+        let config = state.config.load();
+        // What one command may not do at once, after CONFIG SET.
+        state.trim_tracking(&config);
         if tick == 0 {
-            look(&state, &state.config.load(), now);
+            look(&state, &config, now);
         }
     }
 }

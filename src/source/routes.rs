@@ -246,6 +246,12 @@ pub enum Databases {
 }
 
 impl Route {
+    /// Tells the route's keys from others.
+    pub fn key_test(&self) -> impl Fn(&[u8]) -> bool + use<> {
+        let matcher = Matcher::build(&[Some(&self.key)]).unwrap_or_default();
+        move |key| matcher.find(key).is_some()
+    }
+
     /// True if both say the same.
     pub(super) fn is_same(&self, other: &Route) -> bool {
         self.name == other.name && self.source == other.source && self.fields == other.fields

@@ -176,6 +176,23 @@ impl Template {
         &self.segments
     }
 
+    /// What every key of it begins with: all before the first capture.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = Vec::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            separate(&mut head, index);
+            match segment {
+                Segment::Literal(text) => head.extend_from_slice(text),
+                Segment::Mixed(mixed) => {
+                    head.extend_from_slice(&mixed.prefix);
+                    break;
+                }
+                Segment::Capture | Segment::Rest => break,
+            }
+        }
+        head
+    }
+
     /// The key with these values for its captures, in their order; None where their number is wrong. Whether the key
     /// reads back as these values is for the caller to see: one with a `:` in it does not.
     pub fn render(&self, values: &[impl AsRef<[u8]>]) -> Option<Vec<u8>> {
@@ -432,6 +449,13 @@ mod tests {
         let names: Vec<&str> = template.names().iter().map(|name| &**name).collect();
         assert_eq!(names, ["t", "w", "h", "rest"]);
         assert_eq!(template.segments()[2], Segment::Literal((*b"a{b}").into()));
+    }
+
+    #[test]
+    fn a_head_is_all_before_the_first_capture() {
+        for (text, head) in [("a:b", "a:b"), ("user:{id}:x", "user:"), ("{a}:b", ""), ("t:img-{w}.png", "t:img-")] {
+            assert_eq!(Template::parse(text).unwrap().head(), head.as_bytes(), "{text}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::pubsub::{Subject, Subscriptions};
 use super::stats::Cell64;
+use super::tracking::Tracking;
 use super::transaction::{Multi, Watching};
 use crate::config::{Config, OutputLimit};
 use crate::keyspace::{Ending, Keyspace, Waiter};
@@ -120,6 +121,12 @@ pub struct ClientInfo {
     pub no_touch: AtomicBool,
     /// CLIENT CAPA redirect.
     pub capa_redirect: AtomicBool,
+    /// CLIENT TRACKING: the connection that is told instead, 0 for this one itself; negative: it is off.
+    pub redirect: AtomicI64,
+    /// That connection was gone when it was to be told.
+    pub redirect_broken: AtomicBool,
+    /// CLIENT TRACKING … BCAST.
+    pub broadcast: AtomicBool,
     /// It is to be closed.
     pub killed: AtomicBool,
     /// Names.
@@ -255,6 +262,8 @@ pub struct Client {
     pub watching: Option<Box<Watching>>,
     /// What it is subscribed to.
     pub subscriptions: Subscriptions,
+    /// CLIENT TRACKING, once it was called.
+    pub tracking: Option<Box<Tracking>>,
     db: usize,
 }
 
@@ -375,6 +384,9 @@ impl Clients {
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             capa_redirect: AtomicBool::new(false),
+            redirect: AtomicI64::new(-1),
+            redirect_broken: AtomicBool::new(false),
+            broadcast: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             labels: Mutex::default(),
             has_outbox: AtomicBool::new(false),
@@ -392,6 +404,7 @@ impl Clients {
             multi: None,
             watching: None,
             subscriptions: Subscriptions::default(),
+            tracking: None,
             db: 0,
         }
     }

@@ -21,6 +21,7 @@ impl State {
             Databases::All => (0..self.keyspace.databases()).collect(),
             Databases::Some(list) => list.iter().map(|db| *db as usize).collect(),
         };
+        let config = self.config.load();
         let (mut removed, mut garbage) = (0, Vec::new());
         for key in keys {
             let key = key.as_ref();
@@ -29,6 +30,7 @@ impl State {
                 let mut shard = self.keyspace.lock(self.keyspace.shard_of(hash));
                 removed += u64::from(shard.invalidate((*db, hash, key), &route.terms, xid, now));
                 garbage.append(&mut shard.garbage);
+                self.tell(&config, None, &std::mem::take(&mut shard.news));
             }
             keyspace::free(&mut garbage);
         }
@@ -37,7 +39,7 @@ impl State {
 
     /// All that is cached of a route may be stale: changes were missed, or are too many to tell one by one. What was
     /// loaded before is not served as fresh any more; it is loaded anew when it is asked for. Takes the same time
-    /// however many keys there are.
+    /// however many keys there are, but for those that clients keep copies of.
     pub fn bump_epoch(&self, route: &Route, xid: Option<u32>, now: i64) {
         let terms = &route.terms;
         if let Some(xid) = xid {
@@ -45,8 +47,13 @@ impl State {
         }
         // First the epoch, which ends what is under way; then each shard is told to look.
         terms.move_on(now);
+        let (config, is_of_route) = (self.config.load(), route.key_test());
         for shard in 0..self.keyspace.shards() {
-            self.keyspace.lock(shard).recheck();
+            let mut shard = self.keyspace.lock(shard);
+            shard.recheck();
+            shard.lapse_tracked(usize::MAX, &is_of_route);
+            self.tell(&config, None, &std::mem::take(&mut shard.news));
         }
+        self.broadcast_head(&config, &route.key.head());
     }
 }

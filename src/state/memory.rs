@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, DatabaseSummary, Policy, Rank};
+use crate::keyspace::{Access, DatabaseSummary, News, Policy, Rank};
 use crate::{alloc, clock, process, random};
 use std::sync::atomic::Ordering;
 
@@ -79,11 +79,11 @@ impl State {
         let samples = config.maxmemory_samples as usize;
         let access = access(config, now, 0);
         // Where nothing was found just now, all shards need not be searched again by every command.
-        let mut notes = Vec::new();
+        let mut news = News::default();
         let found = self.barren_at.load(Ordering::Relaxed) != now
-            && self.keyspace.evict(policy, access, samples, random::next, is_enough, &mut notes) > 0;
-        if !notes.is_empty() {
-            self.tell(config, &notes);
+            && self.keyspace.evict(policy, access, samples, random::next, is_enough, &mut news) > 0;
+        if !news.is_empty() {
+            self.tell(config, None, &news);
         }
         if !found {
             self.barren_at.store(now, Ordering::Relaxed);

@@ -16,6 +16,7 @@ mod scripts;
 mod slowlog;
 mod sources;
 mod stats;
+mod tracking;
 mod transaction;
 
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
@@ -31,6 +32,7 @@ pub use scripts::{Kill, Scripts};
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
+pub use tracking::{Tracking, TrackingMode, TrackingOptions, Trackings};
 pub use transaction::{Multi, Watched, Watching};
 
 use crate::config::{ConfigHandle, LogLevel};
@@ -151,6 +153,8 @@ pub struct State {
     pub monitors: Monitors,
     /// Channels.
     pub pubsub: PubSub,
+    /// Connections that keep copies of keys.
+    pub trackings: Trackings,
     /// What the server listens on, as INFO's `listener0` and so on tell it.
     pub listeners: Mutex<Vec<String>>,
     /// Asks for other sockets.
@@ -212,6 +216,7 @@ impl State {
             stopped: Notify::new(),
             monitors: Monitors::default(),
             pubsub: PubSub::default(),
+            trackings: Trackings::default(),
             listeners: Mutex::default(),
             moves: Moves::default(),
             active_expire: AtomicBool::new(true),
@@ -238,6 +243,8 @@ impl State {
         client.set_multi(None);
         client.unwatch(&self.keyspace);
         self.pubsub.leave(client);
+        self.set_tracking(client, TrackingOptions::default());
+        self.settle_tracking(client);
         self.disconnect(&client.info);
     }
 

@@ -8,7 +8,7 @@ use super::client::ClientInfo;
 use super::{Client, State};
 use crate::config::Config;
 use crate::glob;
-use crate::keyspace::{Event, Note};
+use crate::keyspace::{Event, News, Note};
 use crate::protocol::{Output, Reply, Version};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
@@ -301,16 +301,19 @@ impl State {
         sent
     }
 
-    fn count_closed(&self, closed: usize) {
+    pub(super) fn count_closed(&self, closed: usize) {
         if closed > 0 {
             tracing::warn!("closed {closed} subscribers: more unsent messages than client-output-buffer-limit");
             self.clients.output_limit_hits.fetch_add(closed as u64, Ordering::Relaxed);
         }
     }
 
-    /// Tells of changes of keys those who listen, as `notify-keyspace-events` says. To be called with the keys' shards
-    /// locked: so the messages on a key come in the order of its changes.
-    pub fn tell(&self, config: &Config, notes: &[Note]) {
+    /// Tells what happened: of copies that are void, and of changes of keys as `notify-keyspace-events` says. To be called
+    /// with the keys' shards locked: so the messages on a key come in the order of its changes. `by`: the connection whose
+    /// command it was.
+    pub fn tell(&self, config: &Config, by: Option<u64>, news: &News) {
+        self.tell_lapses(config, by, &news.lapses);
+        let notes = &news.notes;
         if notes.is_empty() || self.pubsub.is_quiet() {
             return;
         }

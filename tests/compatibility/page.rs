@@ -13,10 +13,13 @@ const PARTLY: &[(&str, &str)] = &[
     ("auth", "knows the user `default` alone, with the password of `requirepass`; other users come with ACL"),
     ("bgrewriteaof", "an error: nothing is kept on disk yet"),
     ("bgsave", "an error: nothing is kept on disk yet"),
-    ("client|caching", "always the error of a connection without tracking"),
     ("client|import-source", "`ON` is refused as outside import mode, which does not exist"),
     ("client|no-evict", "accepted; no connection is closed to save memory (`maxmemory-clients` has no effect)"),
-    ("client|tracking", "`OFF` is accepted, `ON` is an error until client-side caching comes"),
+    (
+        "client|tracking",
+        "SWAPDB is told as a flush is; BCAST tells what a transaction or a pipeline changed by command; an XREAD that had \
+         to wait is not tracked",
+    ),
     ("cluster|*", "the error of a server that is not in cluster mode, as Redis gives it with `cluster-enabled no`"),
     ("config|set", "directives without effect are stored and shown; see their list below"),
     ("debug", "a subset, see `DEBUG HELP`: nothing that crashes, leaks or restarts the server, or needs a file"),

@@ -8,6 +8,7 @@
 //! a+ RPUSH k 1 ; LPOP k    several commands at once
 //! a! BLPOP k 0.01          `a` sends a command that waits, and takes the answer
 //! a x                      `a` is closed
+//! a: CLIENT TRACKING ON REDIRECT %b    `%b` is the number of connection `b`
 //! ```
 //!
 //! After each step all connections that do not wait are asked for an echo, so everything that the step caused has
@@ -85,17 +86,20 @@ struct Stage {
     server: Server,
     control: Client,
     peers: BTreeMap<String, Peer>,
+    /// The numbers of all connections of the history.
+    ids: BTreeMap<String, i64>,
     resp3: bool,
 }
 
 impl Stage {
     fn new(server: Server, resp3: bool) -> Self {
         let control = Client::connect(server.port());
-        Self { server, control, peers: BTreeMap::new(), resp3 }
+        Self { server, control, peers: BTreeMap::new(), ids: BTreeMap::new(), resp3 }
     }
 
     fn begin(&mut self) {
         self.peers.clear();
+        self.ids.clear();
         let deadline = Instant::now() + PATIENCE;
         while self.control.cmd(&["CLIENT", "LIST"]).text().unwrap_or_default().lines().count() > 1 {
             assert!(Instant::now() < deadline, "{}: connections of the last history stay", self.server.name);
@@ -107,12 +111,14 @@ impl Stage {
 
     fn peer(&mut self, name: &str) -> &mut Peer {
         let (port, resp3) = (self.server.port(), self.resp3);
+        let ids = &mut self.ids;
         self.peers.entry(name.to_owned()).or_insert_with(|| {
             let mut client = Client::connect(port);
             if resp3 {
                 client.hello(3);
             }
             let id = client.cmd(&["CLIENT", "ID"]).int();
+            ids.insert(name.to_owned(), id);
             Peer { client, id, in_multi: false, waits: false }
         })
     }
@@ -127,6 +133,25 @@ impl Stage {
         let list = self.listed(id);
         let flags = list.split(' ').find_map(|field| field.strip_prefix("flags=")).unwrap_or_default();
         flags.contains('b')
+    }
+
+    /// The words of a command, with the connections' numbers put in.
+    fn fill_in(&mut self, command: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let word = |word: &Vec<u8>| match word.strip_prefix(b"%") {
+            Some(name) => self.peer(&String::from_utf8_lossy(name)).id.to_string().into_bytes(),
+            None => word.clone(),
+        };
+        command.iter().map(word).collect()
+    }
+
+    /// What a connection got, with the numbers of connections taken out where a command is about them.
+    fn strip(&self, command: &[Vec<u8>], mut text: String) -> String {
+        if command[0].eq_ignore_ascii_case(b"client") || text.contains("redir-broken") {
+            for (name, id) in &self.ids {
+                text = text.replace(&format!(":{id}\\r"), &format!(":%{name}\\r"));
+            }
+        }
+        text
     }
 
     /// Does a step; what each connection received by its end.
@@ -147,6 +172,7 @@ impl Stage {
                 got.insert(step.client.clone(), vec![show(client.read_reply().as_ref().ok())]);
             }
             Action::Send(commands) => {
+                let commands = &commands.iter().map(|command| self.fill_in(command)).collect::<Vec<_>>();
                 let peer = self.peer(&step.client);
                 for command in commands {
                     peer.client.send(command).expect("the server reads");
@@ -168,6 +194,11 @@ impl Stage {
             got.entry(name.clone()).or_insert_with(Vec::new).extend(received);
         }
         got.retain(|_, replies| !replies.is_empty());
+        if let Action::Send(commands) = &step.action {
+            for replies in got.values_mut() {
+                replies.iter_mut().for_each(|reply| *reply = self.strip(&commands[0], std::mem::take(reply)));
+            }
+        }
         got
     }
 
@@ -240,11 +271,16 @@ fn show(reply: Option<&Reply>) -> String {
 fn run(name: &str, resp3: bool) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/histories").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    compare(&format!("tests/histories/{name}"), &text, resp3);
+}
+
+/// Runs the histories of a text, whose name is `place`, on all servers; panics where they part.
+pub(super) fn compare(place: &str, text: &str, resp3: bool) {
     let mut tested = Stage::new(Server::cenote().start(), resp3);
     let newer = [Oracle::Redis8, Oracle::Valkey9];
     let mut oracles: Vec<_> = newer.iter().map(|oracle| Stage::new(Server::oracle(*oracle).start(), resp3)).collect();
     let (mut steps, mut faults) = (0, Vec::new());
-    for history in parse(&text) {
+    for history in parse(text) {
         tested.begin();
         oracles.iter_mut().for_each(Stage::begin);
         for step in &history.steps {
@@ -252,14 +288,14 @@ fn run(name: &str, resp3: bool) {
             let expected: Vec<_> = oracles.iter_mut().map(|oracle| oracle.run(step)).collect();
             steps += 1;
             if !expected.contains(&got) {
-                let place = format!("tests/histories/{name}:{}: {} ({})", step.line, step.text, history.title);
+                let at = format!("{place}:{}: {} ({})", step.line, step.text, history.title);
                 let real: String =
                     newer.iter().zip(&expected).map(|(o, e)| format!("\n  {:7} {e:?}", o.name())).collect();
-                faults.push(format!("{place}\n  cenote  {got:?}{real}"));
+                faults.push(format!("{at}\n  cenote  {got:?}{real}"));
             }
         }
     }
-    println!("tests/histories/{name}: {steps} steps compared");
+    println!("{place}: {steps} steps compared");
     assert!(faults.is_empty(), "{} differences in {steps} steps\n{}\n", faults.len(), faults.join("\n"));
 }
 
@@ -279,7 +315,7 @@ macro_rules! histories {
     };
 }
 
-histories!(transactions, pubsub, notifications, blocking);
+histories!(transactions, pubsub, notifications, blocking, tracking);
 
 #[test]
 fn every_history_is_run() {

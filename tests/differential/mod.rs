@@ -5,6 +5,7 @@
 //! - `rig`: one server with its named connections
 //! - `run`: runs a transcript on all servers and reports every difference
 //! - `histories`: what several connections see of each other
+//! - `tracking`: random histories of connections that keep copies of keys
 //! - `generate` (`lists`, `zsets` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
 mod generate;
@@ -16,5 +17,6 @@ mod random;
 mod rig;
 mod run;
 mod streams;
+mod tracking;
 mod transcript;
 mod zsets;
