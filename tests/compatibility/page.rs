@@ -1,9 +1,11 @@
-//! The generated parts of COMPATIBILITY.md. Knows the tables of commands and directives, and no server.
+//! The generated parts of COMPATIBILITY.md. Knows the tables of commands, directives and
+//! applications, and no server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cenote::commands::registry;
 use cenote::config::directives::{DIRECTIVES, Effect};
+use serde::Deserialize;
 
 use super::{Known, KnownCommands};
 
@@ -95,6 +97,7 @@ pub(super) fn renewed(page: &str, commands: &KnownCommands) -> String {
         ("summary", summary(commands)),
         ("commands", all_commands(commands)),
         ("directives", directives()),
+        ("clients", clients()),
     ]);
     let mut text = String::new();
     let mut seen = BTreeSet::new();
@@ -225,6 +228,51 @@ fn directives() -> String {
     let (with, without) = (applied.len(), accepted.len());
     let with = filled(&format!("**In force** ({with}):"), &applied);
     with + "\n\n" + &filled(&format!("**Accepted without effect** ({without}):"), &accepted)
+}
+
+/// What clients.toml says of an application; `scripts/test-clients` holds it against the truth.
+#[derive(Deserialize)]
+struct Application {
+    name: String,
+    language: String,
+    packages: Vec<String>,
+    does: String,
+    #[serde(default = "works")]
+    state: String,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Applications {
+    client: Vec<Application>,
+}
+
+fn works() -> String {
+    "works".to_owned()
+}
+
+/// `ioredis 6.0.0` of `ioredis@6.0.0`; Debian's packages are named without a version.
+fn package(pinned: &str) -> String {
+    match pinned.rsplit_once("==").or_else(|| pinned.rsplit_once('@').filter(|(name, _)| !name.is_empty())) {
+        Some((name, version)) => format!("{name} {version}"),
+        None => format!("{pinned} (Debian)"),
+    }
+}
+
+fn clients() -> String {
+    let Applications { client } = toml::from_str(include_str!("../clients/clients.toml")).expect("clients.toml");
+    let works = client.iter().filter(|row| row.state == "works").count();
+    let mut text = format!(
+        "{works} of {} work.\n\n| scenario | packages | what it does | state |\n|---|---|---|---|\n",
+        client.len()
+    );
+    for row in client {
+        let packages: Vec<_> = row.packages.iter().map(|pinned| package(pinned)).collect();
+        let state = if row.reason.is_empty() { row.state } else { format!("{}: {}", row.state, row.reason) };
+        text += &format!("| {} ({}) | {} | {} | {state} |\n", row.name, row.language, packages.join(", "), row.does);
+    }
+    text
 }
 
 /// Columns of a line of the page.

@@ -1,12 +1,13 @@
-"""redis-py against a server that holds no keys and wants the password `secret`: what applications do with it, in RESP2
-and RESP3.
+"""redis-py: connections, strings, keys, pipelines, administration, threads, asyncio, in RESP2 and RESP3.
 
-    python redis_py.py PORT
+    python redis_py.py URL
 
-Ends with exit code 0, or with the first assertion that fails.
+URL is that of a server without keys, REDIS_URL unless it is given. Ends with exit code 0, or with the first assertion
+that fails.
 """
 
 import asyncio
+import os
 import sys
 import threading
 
@@ -14,6 +15,8 @@ import redis
 import redis.asyncio
 import redis.backoff
 import redis.retry
+
+URL = sys.argv[1] if len(sys.argv) > 1 else os.environ["REDIS_URL"]
 
 
 def connection(r, protocol):
@@ -65,8 +68,11 @@ def locks(r):
     """A lock as most applications take it: by SET NX PX with a token, given back by the token alone."""
     assert r.set("lock", "token", nx=True, px=10_000) is True
     assert r.set("lock", "other", nx=True, px=10_000) is None
-    assert r.execute_command("DELIFEQ", "lock", "other") == 0
-    assert r.execute_command("DELIFEQ", "lock", "token") == 1
+    if "delifeq" in r.command():
+        assert r.execute_command("DELIFEQ", "lock", "other") == 0
+        assert r.execute_command("DELIFEQ", "lock", "token") == 1
+    else:
+        assert r.delete("lock") == 1
     assert r.set("lock", "other", nx=True, px=10_000) is True
 
 
@@ -84,7 +90,8 @@ def pipelines(r):
 def administration(r):
     info = r.info()
     assert isinstance(info["uptime_in_seconds"], int) and isinstance(info["used_memory"], int)
-    assert isinstance(info["mem_fragmentation_ratio"], float) and info["redis_version"].startswith("7.2.")
+    assert isinstance(info["mem_fragmentation_ratio"], float)
+    assert info["redis_version"].split(".")[0] in ("7", "8")
     assert info["db0"]["keys"] == r.dbsize() and info["role"] == "master"
     assert r.info("commandstats")["cmdstat_get"]["calls"] > 0
     assert r.config_get("maxmemory*")["maxmemory-policy"] == "noeviction"
@@ -108,6 +115,8 @@ def errors(r, settings):
     r.set("word", "x")
     assert raises(redis.ResponseError, lambda: r.incr("word"))
     assert raises(redis.ResponseError, lambda: r.execute_command("NOSUCH"))
+    if settings["password"] is None:
+        return
     # Without this it tries ten times, with seconds between.
     once = settings | {"retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0)}
     assert raises(redis.AuthenticationError, lambda: redis.Redis(**once | {"password": "wrong"}).ping())
@@ -142,15 +151,17 @@ def bytes_by_default(settings):
     r = redis.Redis(**settings | {"decode_responses": False})
     r.set(b"\x00bin\r\n", b"\xff\x00\r\n")
     assert r.get(b"\x00bin\r\n") == b"\xff\x00\r\n"
-    url = "redis://:secret@127.0.0.1:{port}/3?protocol={protocol}".format(**settings)
-    assert redis.Redis.from_url(url).dbsize() == 0
+    third = redis.Redis.from_url(f"{URL}/3?protocol={settings['protocol']}")
+    assert third.dbsize() == 0 and third.connection_pool.connection_kwargs["db"] == 3
 
 
 def main():
+    address = redis.connection.parse_url(URL)
     for protocol in (2, 3):
         settings = {
-            "port": int(sys.argv[1]),
-            "password": "secret",
+            "host": address["host"],
+            "port": address["port"],
+            "password": address.get("password"),
             "protocol": protocol,
             "decode_responses": True,
             "socket_timeout": 20,
@@ -168,6 +179,7 @@ def main():
         asyncio.run(awaited(settings))
         bytes_by_default(settings)
         assert r.flushall() is True and r.dbsize() == 0
+    print("ok")
 
 
 main()
