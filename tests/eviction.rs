@@ -39,7 +39,7 @@ fn limited(policy: &str) -> (Server, Client, u64) {
 
 #[test]
 fn the_limit_holds_while_much_more_is_written() {
-    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+    for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-cost"] {
         let (_server, mut client, limit) = limited(policy);
         for from in (0..40_000).step_by(5_000) {
             let replies = set(&mut client, from, from + 5_000, &[]);

@@ -46,6 +46,10 @@ pub enum MaxmemoryPolicy {
     AllkeysLfu,
     /// Any key.
     AllkeysRandom,
+    /// Evicts the key whose loss costs least.
+    AllkeysCost,
+    /// The same among keys with a TTL.
+    VolatileCost,
     /// None: writes are refused.
     NoEviction,
 }
@@ -288,6 +292,8 @@ fn policy(text: &str) -> MaxmemoryPolicy {
         "allkeys-lru" => MaxmemoryPolicy::AllkeysLru,
         "allkeys-lfu" => MaxmemoryPolicy::AllkeysLfu,
         "allkeys-random" => MaxmemoryPolicy::AllkeysRandom,
+        "allkeys-cost" => MaxmemoryPolicy::AllkeysCost,
+        "volatile-cost" => MaxmemoryPolicy::VolatileCost,
         _ => MaxmemoryPolicy::NoEviction,
     }
 }

@@ -26,6 +26,8 @@ const POLICIES: &[&str] = &[
     "allkeys-lfu",
     "allkeys-random",
     "noeviction",
+    "volatile-cost",
+    "allkeys-cost",
 ];
 
 /// All directives, sorted by name.

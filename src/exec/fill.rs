@@ -7,11 +7,11 @@
 
 use crate::clock;
 use crate::config::{Limits, MaxmemoryPolicy};
-use crate::keyspace::{self, Access, Flight, Found, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
+use crate::keyspace::{self, Flight, Found, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
 use crate::protocol::SHARE_AT;
 use crate::random;
 use crate::source::{self, Answer, Captures, Elements, Route, Sources, Wish};
-use crate::state::State;
+use crate::state::{self, State};
 use crate::types::{Collection, Hash, List, Object, Set, Zset};
 use bytes::Bytes;
 use std::ops::Range;
@@ -369,19 +369,21 @@ impl Load {
         let (state, terms) = (&*self.state, &self.route.terms);
         let now = clock::now_ms();
         // Past its time, what it had to see may have been forgotten.
-        let took_ms = (clock::monotonic_ns() - self.started) / 1_000_000;
-        let is_late = took_ms as i64 > terms.horizon.longest_ms();
+        let took_us = (clock::monotonic_ns() - self.started) / 1000;
+        let is_late = (took_us / 1000) as i64 > terms.horizon.longest_ms();
         let is_fenced = !state.fills.unfenced.load(Ordering::Relaxed);
         let kept = match loaded {
             Ok(found) if !is_late && fits(state, found) => new_value(found),
             _ => None,
         };
         let is_kept = kept.is_some();
+        // Keys are evicted by these bits, as those that clients set are.
+        let access = state::access(&state.config.load(), now, random::next() as u32).costing(took_us);
         let mut shard = self.lock();
         let landing =
             Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot, is_fenced };
         let landed = match (loaded, kept) {
-            (_, Some(value)) => shard.store_loaded(&landing, value, now, Access::lru(now)),
+            (_, Some(value)) => shard.store_loaded(&landing, value, now, access),
             (Ok(Found::Nothing), _) if !is_late => {
                 state.fills.absent.fetch_add(1, Ordering::Relaxed);
                 shard.store_absent(&landing, now)

@@ -97,8 +97,11 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends another output.
+    /// Appends another output; a large one is not copied.
     pub fn append(&mut self, other: Self) {
+        if other.shared.is_empty() && other.bytes.len() >= SHARE_AT {
+            return self.share(Bytes::from(other.bytes));
+        }
         let offset = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.shared.extend(other.shared.into_iter().map(|(at, value)| (at + offset, value)));

@@ -101,6 +101,9 @@ pub fn access(config: &Config, now: i64, random: u32) -> Access {
             Access::lfu(now, config.lfu_log_factor, config.lfu_decay_time, random)
         }
         MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => Access::segmented(now),
+        MaxmemoryPolicy::AllkeysCost | MaxmemoryPolicy::VolatileCost => {
+            Access::cost(now, config.lfu_log_factor, config.lfu_decay_time, random)
+        }
         _ => Access::lru(now),
     }
 }
@@ -121,6 +124,8 @@ fn policy(directive: MaxmemoryPolicy) -> Option<Policy> {
         MaxmemoryPolicy::VolatileLru => (Rank::Lru, true),
         MaxmemoryPolicy::AllkeysLfu => (Rank::Lfu, false),
         MaxmemoryPolicy::VolatileLfu => (Rank::Lfu, true),
+        MaxmemoryPolicy::AllkeysCost => (Rank::Cost, false),
+        MaxmemoryPolicy::VolatileCost => (Rank::Cost, true),
         MaxmemoryPolicy::AllkeysRandom => (Rank::Random, false),
         MaxmemoryPolicy::VolatileRandom => (Rank::Random, true),
         MaxmemoryPolicy::VolatileTtl => (Rank::Ttl, true),

@@ -32,6 +32,8 @@ const SAMPLE_TRIES: usize = 64;
 const RANDOM_TRIES: usize = 256;
 /// Buckets that a call of the SCAN family looks at for each entry asked for, at most, as in Redis.
 const BUCKETS_PER_ENTRY: u64 = 10;
+/// Buckets whose entries a scan fetches ahead of the one it looks at.
+const SCAN_AHEAD: usize = 2;
 /// Entries that are looked at to tell what all take.
 const SAMPLE: usize = 64;
 /// Bits of a table's SCAN cursor.
@@ -429,6 +431,9 @@ impl<S: Slot> Table<S> {
             let count = segment.buckets.len();
             let mut bucket = if count == 0 { 0 } else { segment.home(tag) };
             while bucket < count {
+                if let Some(ahead) = segment.buckets.get(bucket + SCAN_AHEAD) {
+                    ahead.0.iter().for_each(S::prefetch);
+                }
                 segment.for_each_at_home(bucket, |slot| {
                     if slot.tag() >= tag {
                         found(slot);
