@@ -84,6 +84,8 @@ pub struct Lapse {
     /// No command asked for it: its time had come, it had to make room, or it changed at its source. So it is news to
     /// whoever met it, too.
     pub is_unasked: bool,
+    /// The key has changed: it is told to those who listen to its prefixes, too.
+    pub is_change: bool,
     /// Ascending among the lapses of one thread, which may come from several shards.
     pub order: u64,
 }
@@ -212,13 +214,13 @@ impl Shard {
         let trackers = self.tracking.take(hash, key);
         let is_broadcast = || self.tracking.prefixes.as_ref().is_some_and(|all| all.of(key).next().is_some());
         if trackers.is_some() || is_broadcast() {
-            self.tell_lapse(Some(key.into()), trackers, is_unasked);
+            self.tell_lapse(Lapse { key: Some(key.into()), trackers, is_unasked, is_change: true, order: 0 });
         }
     }
 
     /// What a connection was told of a key is not what is kept here: it is not to keep it either.
     pub fn disown(&mut self, key: &[u8], tracker: &Arc<Tracker>) {
-        self.tell_lapse(Some(key.into()), Some(Trackers::One(Arc::clone(tracker))), true);
+        self.tell_unchanged(key.into(), Trackers::One(Arc::clone(tracker)));
     }
 
     /// Copies of the tracked keys that `concerns` names are void, of `limit` of them at most. Returns of how many.
@@ -226,7 +228,7 @@ impl Shard {
         let taken = self.tracking.take_some(limit, concerns);
         let count = taken.len();
         for (key, trackers) in taken {
-            self.tell_lapse(Some(key), Some(trackers), true);
+            self.tell_unchanged(key, trackers);
         }
         count
     }
@@ -236,12 +238,17 @@ impl Shard {
     pub(super) fn lapse_all(&mut self, tells: bool) {
         self.tracking.take_some(usize::MAX, |_| true);
         if tells {
-            self.tell_lapse(None, None, false);
+            self.tell_lapse(Lapse { key: None, trackers: None, is_unasked: false, is_change: true, order: 0 });
         }
     }
 
-    fn tell_lapse(&mut self, key: Option<Box<[u8]>>, trackers: Option<Trackers>, is_unasked: bool) {
-        self.news.lapses.push(Lapse { key, trackers, is_unasked, order: next_order() });
+    fn tell_unchanged(&mut self, key: Box<[u8]>, trackers: Trackers) {
+        let (key, trackers) = (Some(key), Some(trackers));
+        self.tell_lapse(Lapse { key, trackers, is_unasked: true, is_change: false, order: 0 });
+    }
+
+    fn tell_lapse(&mut self, lapse: Lapse) {
+        self.news.lapses.push(Lapse { order: next_order(), ..lapse });
         stir();
     }
 }

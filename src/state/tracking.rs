@@ -329,7 +329,7 @@ impl State {
         let broadcasts = self.trackings.broadcasts.read();
         let Broadcasts { by_prefix, prefixes } = &*broadcasts;
         let mut keys: BTreeMap<&[u8], BTreeMap<&[u8], &Lapse>> = BTreeMap::new();
-        for lapse in lapses {
+        for lapse in lapses.iter().filter(|lapse| lapse.is_change) {
             let Some(key) = &lapse.key else { continue };
             for prefix in prefixes.of(key) {
                 keys.entry(prefix).or_default().insert(key, lapse);

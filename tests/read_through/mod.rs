@@ -10,6 +10,7 @@
 //! - `routes`: ROUTE and SIGHUP
 //! - `shapes`: hashes, lists, sets and sorted sets from rows
 //! - `storm`: writers and readers at full speed, and no stale key in the end
+//! - `tracking`: clients that keep copies
 //! - `transactions`: MULTI, EXEC and WATCH of missing rows
 //! - `secrets`: what must never be shown; the figures that are
 
@@ -21,6 +22,7 @@ mod routes;
 mod secrets;
 mod shapes;
 mod storm;
+mod tracking;
 mod transactions;
 mod values;
 mod writes;
