@@ -20,6 +20,7 @@ const ROOMS: &[&[&str]] = &[
 const UNSAFE: &[&str] = &[
     "src/alloc.rs",
     "src/keyspace/entry.rs",
+    "src/script/bridge.rs",
     "src/script/raw.rs",
     "src/types/member.rs",
     "src/types/packed.rs",

@@ -28,7 +28,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "pfcount",
         arity: -2,
-        flags: Flags::READONLY,
+        flags: Flags::READONLY.or(Flags::MAY_REPLICATE),
         keys: Keys::Specs(&[KeySpec::range(1, -1, 1, KeyFlags::RW.or(KeyFlags::ACCESS))]),
         fill: Fill::Read,
         syntax: "key [key ...]",

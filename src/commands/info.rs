@@ -187,11 +187,13 @@ fn memory(page: &mut Page<'_>) {
     let (scripts, bytes) = page.state.scripts.totals();
     page.add("used_memory_scripts_eval", bytes);
     page.add("number_of_cached_scripts", scripts);
-    page.zeros(&["number_of_functions", "number_of_libraries"]);
+    let functions = page.state.functions.load();
+    page.add("number_of_functions", functions.functions());
+    page.add("number_of_libraries", functions.libraries.len());
     page.add("used_memory_vm_functions", 0);
     page.bytes("used_memory_vm_total", 0);
-    page.add("used_memory_functions", 0);
-    page.bytes("used_memory_scripts", 0);
+    page.add("used_memory_functions", functions.memory());
+    page.bytes("used_memory_scripts", (bytes + functions.memory()) as u64);
     page.bytes("maxmemory", config.maxmemory);
     page.add("maxmemory_policy", config.value("maxmemory-policy").unwrap_or_default());
     page.add("allocator_frag_ratio", "1.00");

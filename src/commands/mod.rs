@@ -18,6 +18,7 @@ mod debug;
 mod docs;
 mod dump;
 mod expire;
+mod function;
 mod geo;
 mod geo_search;
 mod hash;
@@ -66,7 +67,7 @@ pub use later::{Answer, Later};
 pub use monitor::feed_monitors;
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
-pub use script::{Call, Naming};
+pub use script::{Call, Load, Naming};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
 
 use crate::keyspace::{View, Walk};
@@ -86,6 +87,7 @@ const FAMILIES: &[&[Spec]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    function::COMMANDS,
     geo::COMMANDS,
     geo_search::COMMANDS,
     hash::COMMANDS,
@@ -160,10 +162,10 @@ pub enum Run {
     Walk(fn(&mut Walk<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// EXEC, which is dispatch's own.
     Exec,
-    /// A script, which runs with all shards locked.
+    /// A script, which runs alone in the keyspace.
     Script(Call),
-    /// SCRIPT LOAD, which is dispatch's own.
-    ScriptLoad,
+    /// Code is to be loaded.
+    Load(Load),
     /// It only has subcommands.
     Container,
 }

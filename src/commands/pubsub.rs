@@ -70,7 +70,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "publish",
         arity: 3,
-        flags: LOOSE.or(Flags::FAST),
+        flags: LOOSE.or(Flags::FAST).or(Flags::MAY_REPLICATE),
         syntax: "channel message",
         complexity: "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total \
                      number of subscribed patterns (by any client).",
@@ -81,7 +81,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec {
         name: "spublish",
         arity: 3,
-        flags: LOOSE.or(Flags::FAST),
+        flags: LOOSE.or(Flags::FAST).or(Flags::MAY_REPLICATE),
         keys: Keys::Specs(&[KeySpec::one(1, KeyFlags::NOT_KEY)]),
         since: "7.0.0",
         syntax: "shardchannel message",

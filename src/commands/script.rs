@@ -11,6 +11,19 @@ pub enum Naming {
     Text,
     /// By its SHA-1.
     Sha,
+    /// By the name of a library's function.
+    Function,
+}
+
+/// What code is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// SCRIPT LOAD.
+    Script,
+    /// FUNCTION LOAD.
+    Library,
+    /// FUNCTION RESTORE.
+    Dump,
 }
 
 /// Which script to run, and whether it may write.
@@ -22,17 +35,18 @@ pub struct Call {
     pub read_only: bool,
 }
 
-const fn call(naming: Naming, read_only: bool) -> Run {
+pub(super) const fn call(naming: Naming, read_only: bool) -> Run {
     Run::Script(Call { naming, read_only })
 }
 
-const EVAL_FLAGS: Flags =
+pub(super) const EVAL_FLAGS: Flags =
     Flags::NOSCRIPT.or(Flags::STALE).or(Flags::SKIP_MONITOR).or(Flags::NO_MANDATORY_KEYS).or(Flags::MOVABLEKEYS);
-const WRITES: Keys = Keys::Specs(&[KeySpec::numbered(2, 1, KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE))]);
-const READS: Keys = Keys::Specs(&[KeySpec::numbered(2, 1, KeyFlags::RO.or(KeyFlags::ACCESS))]);
+pub(super) const WRITES: Keys =
+    Keys::Specs(&[KeySpec::numbered(2, 1, KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE))]);
+pub(super) const READS: Keys = Keys::Specs(&[KeySpec::numbered(2, 1, KeyFlags::RO.or(KeyFlags::ACCESS))]);
 const ROW: Spec = Spec {
     arity: -3,
-    flags: EVAL_FLAGS,
+    flags: EVAL_FLAGS.or(Flags::MAY_REPLICATE),
     acl: Acl::SCRIPTING,
     keys: WRITES,
     group: "scripting",
@@ -138,7 +152,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "script",
         complexity: "O(N) with N being the length in bytes of the script body.",
         summary: "Compiles a script and keeps it for EVALSHA.",
-        run: Run::ScriptLoad,
+        run: Run::Load(Load::Script),
         ..SUB
     },
     Spec {
@@ -178,7 +192,18 @@ fn flush(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 fn kill(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    match ctx.state.scripts.kill() {
+    kill_running(ctx, false, reply)
+}
+
+/// Ends what has run for long: a function, or else a script.
+pub(super) fn kill_running(ctx: &mut Ctx<'_>, function: bool, reply: &mut Reply<'_>) -> Outcome {
+    let threshold = ctx.state.config.load().busy_reply_threshold;
+    match ctx.state.scripts.kill(function, ctx.now, threshold) {
+        Kill::Other => {
+            if let Some(text) = ctx.state.scripts.busy(ctx.now, threshold) {
+                reply.error(text);
+            }
+        }
         Kill::Ends => reply.ok(),
         Kill::NotBusy => reply.error("NOTBUSY No scripts in execution right now."),
         Kill::Wrote => reply.error(

@@ -289,7 +289,7 @@ fn no_persistence(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     fail(reply, &format!("ERR {name} is not available: Cenote keeps no data on disk"))
 }
 
-fn shutdown(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn shutdown(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let [mut nosave, mut save, mut abort, mut force, mut other] = [false; 5];
     for index in 1..args.len() {
         let words = [("nosave", &mut nosave), ("save", &mut save), ("abort", &mut abort), ("force", &mut force)];
@@ -304,6 +304,10 @@ fn shutdown(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
     }
     if abort {
         return fail(reply, "ERR No shutdown in progress.");
+    }
+    let threshold = ctx.state.config.load().busy_reply_threshold;
+    if !nosave && let Some(text) = ctx.state.scripts.busy(ctx.now, threshold) {
+        return fail(reply, text);
     }
     if save && !force {
         let text = "ERR Errors trying to SHUTDOWN: Cenote keeps no data on disk. SHUTDOWN NOSAVE stops it.";

@@ -110,7 +110,7 @@ macro_rules! bits {
 
             /// The names, in the order in which COMMAND INFO gives them.
             pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
-                Self::NAMES.iter().filter(move |(bit, _)| self.has(*bit)).map(|(_, name)| *name)
+                Self::NAMES.iter().filter(move |(bit, name)| self.has(*bit) && !name.is_empty()).map(|(_, name)| *name)
             }
         }
     };
@@ -147,8 +147,8 @@ bits! {
     FAST = "fast" at 12,
     /// Allowed before AUTH.
     NO_AUTH = "no_auth" at 13,
-    /// Propagates though it does not write.
-    MAY_REPLICATE = "may_replicate" at 14,
+    /// Counts as writing though it does not; COMMAND INFO has no word for it.
+    MAY_REPLICATE = "" at 14,
     /// The key arguments may be absent.
     NO_MANDATORY_KEYS = "no_mandatory_keys" at 15,
     /// Not during an asynchronous load.

@@ -146,6 +146,8 @@ pub struct Settings {
     pub slowlog_log_slower_than: i64,
     /// Entries kept of them.
     pub slowlog_max_len: u64,
+    /// Milliseconds from which on a script that runs is busy, and others are told so; 0: never.
+    pub busy_reply_threshold: i64,
     /// Milliseconds from which an event is a latency spike; 0: none is.
     pub latency_monitor_threshold: u64,
     /// Whether command latencies are collected.
@@ -199,10 +201,7 @@ impl Settings {
             tcp_backlog: uint("tcp-backlog"),
             databases: uint("databases"),
             loglevel: loglevel(get("loglevel")),
-            log_format: match get("log-format") {
-                "json" => LogFormat::Json,
-                _ => LogFormat::Text,
-            },
+            log_format: if get("log-format") == "json" { LogFormat::Json } else { LogFormat::Text },
             logfile: text("logfile"),
             pidfile: text("pidfile"),
             maxmemory: number(get("maxmemory")),
@@ -220,6 +219,7 @@ impl Settings {
             output_limits: parse_limits(get("client-output-buffer-limit")),
             slowlog_log_slower_than: number(get("slowlog-log-slower-than")),
             slowlog_max_len: number(get("slowlog-max-len")),
+            busy_reply_threshold: number(get("busy-reply-threshold")),
             latency_monitor_threshold: number(get("latency-monitor-threshold")),
             latency_tracking: yes("latency-tracking"),
             latency_tracking_info_percentiles: get("latency-tracking-info-percentiles")

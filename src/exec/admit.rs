@@ -8,8 +8,8 @@ use crate::protocol::Version;
 use std::sync::atomic::Ordering;
 
 impl Dispatch<'_> {
-    /// The guards, in Redis's order.
-    pub(super) fn admit(&self, args: &Args<'_>, now: i64) -> Result<&'static Command, Refusal> {
+    /// The guards, in Redis's order. `is_inside`: no script of another one has the keyspace for itself.
+    pub(super) fn admit(&self, args: &Args<'_>, now: i64, is_inside: bool) -> Result<&'static Command, Refusal> {
         let Some(command) = commands::find(args) else {
             // A browser was made to send a request here: an attack by cross-protocol scripting.
             let http = args.is(0, "post") || args.is(0, "host:");
@@ -58,13 +58,11 @@ impl Dispatch<'_> {
             // For Redis, a monitor is a kind of replica.
             return Err(Refusal::error("ERR Replica can't interact with the keyspace".into(), command));
         }
-        let since = self.state.scripts.long_since();
-        if since != 0 && !spec.flags.has(Flags::ALLOW_BUSY) {
-            // A script holds all shards. Until it counts as busy, others wait for it, and not with their thread.
-            return Err(if now - since < BUSY_AFTER_MS {
-                Refusal::Paused(0)
-            } else {
-                Refusal::error(BUSY.into(), command)
+        if !is_inside && !spec.flags.has(Flags::ALLOW_BUSY) {
+            // Until the script counts as busy, others wait for it, and not with their thread.
+            return Err(match self.state.scripts.busy(now, self.config.busy_reply_threshold) {
+                Some(text) => Refusal::error(text.into(), command),
+                None => Refusal::Paused(0),
             });
         }
         if let Some(until) = self.state.pause.holds(changes, now) {
@@ -111,10 +109,6 @@ fn is_for_subscribers(spec: &Spec) -> bool {
 pub(super) fn arity_fits(arity: i32, args: usize) -> bool {
     if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
 }
-
-/// After how long a script counts as busy, in ms: the default of `busy-reply-threshold`.
-const BUSY_AFTER_MS: i64 = 5000;
-const BUSY: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
 
 const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
      you can run it from a local connection, otherwise you need to set this option in the configuration file, \

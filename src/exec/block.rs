@@ -184,6 +184,8 @@ pub fn settle_shard(state: &State, shard: usize, now: i64) {
     if shard >= state.keyspace.shards() {
         return;
     }
+    // While a script runs, it is left to the end of that.
+    let Some(_visit) = state.gate.visit() else { return };
     let config = state.config.load();
     let around = Around { state, config: &config, now, by: None };
     let mut garbage = Vec::new();

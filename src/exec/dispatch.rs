@@ -7,13 +7,14 @@ use super::block::{self, Around, Blocked};
 use super::fill::{self, Fill, Filled, Interest};
 use super::locks::Locks;
 use super::multi;
+use super::script::{Running, Scripted};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run, Spec};
 use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
-use crate::state::{self, Client, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
+use crate::state::{self, Client, Inside, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub enum After {
     Block(usize, Blocked),
     /// The request at this index has not run: it waits for keys to be loaded, and then runs again.
     Fill(usize, Fill),
+    /// The request at this index runs a script, which goes on when others have had their turn.
+    Script(usize, Box<Running>),
     /// The server is to stop.
     Shutdown,
 }
@@ -77,11 +80,15 @@ pub struct Dispatch<'a> {
 type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
 
 /// What a request waits for.
-enum Wait {
+pub(super) enum Wait {
     /// Keys that are being loaded: it has not run.
     Fill(Fill),
     /// A change of one of its keys.
     Block(Blocked),
+    /// The script of another one: it has not run.
+    Gate,
+    /// Its own script, which is put aside.
+    Script(Box<Running>),
 }
 
 /// A command of a group: its request, its row and which of the group's keys are its own.
@@ -97,7 +104,7 @@ pub(super) struct Batch<'a> {
     spans: &'a [Span],
     requests: &'a [Request],
     /// Clock reading at the end of the last command, in ns.
-    clock: u64,
+    pub(super) clock: u64,
     /// The time of the running command, in ms since the epoch.
     pub(super) now: i64,
     /// Commands that take so long or longer, in ns, are looked at by the slow log and the latency monitor.
@@ -105,6 +112,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// One request, which began at `clock`.
+    pub(super) fn of_one(buf: &'a [u8], spans: &'a [Span], clock: u64, now: i64, slow_ns: u64) -> Self {
+        Self { buf, spans, requests: &[], clock, now, slow_ns }
+    }
+
     #[inline]
     fn args(&self, index: usize) -> Args<'a> {
         Args::new(self.buf, &self.spans[self.requests[index].clone()])
@@ -125,7 +137,7 @@ impl<'a> Dispatch<'a> {
     }
 }
 
-impl Dispatch<'_> {
+impl<'d> Dispatch<'d> {
     /// Runs `requests` in order, writing the replies to `out`.
     pub fn run(&mut self, buf: &[u8], spans: &[Span], requests: &[Request], out: &mut Output) -> After {
         let clock = clock::monotonic_ns();
@@ -133,13 +145,16 @@ impl Dispatch<'_> {
         let mut at = 0;
         while at < requests.len() {
             batch.now = clock::wall_ms(batch.clock);
-            let (ran, after) = if self.is_plain(&batch, at) { self.group(&mut batch, at, out) } else { (0, None) };
+            let inside = self.enter();
+            let is_plain = inside.is_some() && self.is_plain(&batch, at);
+            let (ran, after) = if is_plain { self.group(&mut batch, at, out) } else { (0, None) };
             at += ran;
             let after = if ran > 0 || after.is_some() {
+                drop(inside);
                 after
             } else {
                 at += 1;
-                let after = self.single(&mut batch, at - 1, out);
+                let after = self.single(&mut batch, at - 1, inside, out);
                 self.settle_tracking(&batch.args(at - 1), after.as_ref());
                 after
             };
@@ -152,6 +167,14 @@ impl Dispatch<'_> {
         }
         self.ahead.clear();
         After::Done
+    }
+
+    /// Enters the keyspace, unless a script has it for itself and goes on for more than a moment.
+    #[inline]
+    fn enter(&self) -> Option<Inside<'d>> {
+        let state = self.state;
+        let worker = self.client.info.origin.worker;
+        state.gate.enter(worker).or_else(|| if state.gate.wait() { state.gate.enter(worker) } else { None })
     }
 
     /// A request waits for loads: begins those that the requests behind it will want, so that they go in one query.
@@ -199,7 +222,6 @@ impl Dispatch<'_> {
             && !self.client.tracking.as_ref().is_some_and(|tracking| tracking.caching)
             && self.state.monitors.is_empty()
             && self.state.pause.is_off()
-            && self.state.scripts.long_since() == 0
             && (self.config.maxmemory == 0 || self.state.make_room(self.config, batch.room(from), batch.now))
     }
 
@@ -314,7 +336,13 @@ impl Dispatch<'_> {
     }
 
     /// Runs one request with all guards in Redis's order.
-    fn single(&mut self, batch: &mut Batch<'_>, index: usize, out: &mut Output) -> Option<After> {
+    fn single(
+        &mut self,
+        batch: &mut Batch<'_>,
+        index: usize,
+        inside: Option<Inside<'_>>,
+        out: &mut Output,
+    ) -> Option<After> {
         // What was loaded is this request's, even if it is refused now: the next must not see it.
         let filled = self.filled.take();
         let args = batch.args(index);
@@ -322,7 +350,7 @@ impl Dispatch<'_> {
             return None;
         }
         let mark = out.mark();
-        let command = match self.admit(&args, batch.now) {
+        let command = match self.admit(&args, batch.now, inside.is_some()) {
             Ok(command) => command,
             Err(refusal) => return self.refuse(refusal, &args, index, out),
         };
@@ -332,11 +360,15 @@ impl Dispatch<'_> {
             self.mute(out, mark);
             return if fits { None } else { Some(After::Close) };
         }
-        let outcome = self.run_one(batch, command, &args, filled, out);
+        let outcome = self.run_one(batch, (command, inside), &args, filled, out);
         let answers = self.client.reply_mode == ReplyMode::On;
-        if let Err(Wait::Fill(fill)) = outcome {
-            out.truncate(mark);
-            return Some(After::Fill(index, fill));
+        match outcome {
+            Err(Wait::Fill(fill)) => {
+                out.truncate(mark);
+                return Some(After::Fill(index, fill));
+            }
+            Err(Wait::Gate) => return Some(After::Paused(index, 0)),
+            _ => {}
         }
         if outcome.is_ok() {
             self.record(batch, command, &args, out, mark);
@@ -355,7 +387,7 @@ impl Dispatch<'_> {
         }
         self.take_pushes(out);
         match outcome {
-            Ok(Outcome::Done | Outcome::Block(_)) | Err(Wait::Fill(_)) => None,
+            Ok(Outcome::Done | Outcome::Block(_)) | Err(Wait::Fill(_) | Wait::Gate) => None,
             Ok(Outcome::Close) => Some(After::Close),
             // EXEC has answered for it.
             Ok(Outcome::Sleep(duration)) => {
@@ -366,6 +398,10 @@ impl Dispatch<'_> {
             Err(Wait::Block(mut blocked)) => {
                 blocked.answers = answers;
                 Some(After::Block(index, blocked))
+            }
+            Err(Wait::Script(mut running)) => {
+                running.answers = answers;
+                Some(After::Script(index, running))
             }
         }
     }
@@ -399,16 +435,23 @@ impl Dispatch<'_> {
     fn run_one(
         &mut self,
         batch: &mut Batch<'_>,
-        command: &'static Command,
+        (command, inside): (&'static Command, Option<Inside<'_>>),
         args: &Args<'_>,
         filled: Option<Filled>,
         out: &mut Output,
     ) -> Result<Outcome, Wait> {
         let outcome = match command.spec.run {
             Run::Data(run) => return self.run_locked(batch, (command, run), args, filled, out),
-            Run::Script(call) => self.script(batch, call, args, out),
-            Run::ScriptLoad => self.load_script(batch, args, out),
-            Run::Exec => return self.exec(batch, filled, out).map_err(Wait::Fill),
+            Run::Script(call) => {
+                drop(inside);
+                return match self.script(batch, call, args, filled, out).map_err(Wait::Fill)? {
+                    Scripted::Done => Ok(Outcome::Done),
+                    Scripted::Barred => Err(Wait::Gate),
+                    Scripted::Running(running) => Err(Wait::Script(running)),
+                };
+            }
+            Run::Load(load) => self.load(batch, load, args, out),
+            Run::Exec => return self.exec(batch, inside, filled, out),
             Run::Server(run) => {
                 let mark = out.mark();
                 if self.state.sources.has_routes() && fills_before(command, args) {
@@ -598,7 +641,7 @@ impl Dispatch<'_> {
     }
 
     /// The shortest time, in ns, that the slow log or the latency monitor wants to know of.
-    fn slow_ns(&self) -> u64 {
+    pub(super) fn slow_ns(&self) -> u64 {
         let slowlog = u64::try_from(self.config.slowlog_log_slower_than).unwrap_or(u64::MAX).saturating_mul(1000);
         match self.config.latency_monitor_threshold {
             0 => slowlog,

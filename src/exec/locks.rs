@@ -4,9 +4,10 @@
 //! begins. Who holds shards and needs another one (a waiter is served, and its command has keys elsewhere) only
 //! *tries* to lock it, and never waits: if somebody has it, the service is put off until the own locks are given back,
 //! and is then done with all shards locked, in ascending order again. What is locked inside of shards (a waiter, a
-//! channel, an outbox) takes no shard in turn.
+//! channel, an outbox) takes no shard in turn. A script locks shards in any order, and waits for them: it is alone behind
+//! the gate (`state/gate`), where everybody else who holds a shard waits for no other.
 
-use crate::keyspace::{Key, Keyspace, Shard, ShardGuard};
+use crate::keyspace::{Key, Keyspace, Shard, ShardGuard, Slot};
 
 /// Locked shards, in ascending order.
 pub(super) struct Locks<'k> {
@@ -42,5 +43,47 @@ impl<'k> Locks<'k> {
     /// Lets each key say where its shard is among the locked ones, instead of the shard's number.
     pub(super) fn place(&self, keys: &mut [Key<'_>]) {
         keys.iter_mut().for_each(|key| key.shard = self.index(key.shard));
+    }
+}
+
+/// The shards of a running script, in the order in which it has touched them.
+pub(super) struct Held<'k> {
+    keyspace: &'k Keyspace,
+    numbers: Vec<u16>,
+    guards: Vec<ShardGuard<'k>>,
+}
+
+impl<'k> Held<'k> {
+    /// None yet.
+    pub(super) fn new(keyspace: &'k Keyspace) -> Self {
+        Self { keyspace, numbers: Vec::new(), guards: Vec::new() }
+    }
+
+    /// Locks a shard, unless it is; its place among them.
+    pub(super) fn lock(&mut self, shard: usize) -> usize {
+        let known = self.numbers.iter().position(|number| usize::from(*number) == shard);
+        known.unwrap_or_else(|| {
+            self.numbers.push(shard as u16);
+            self.guards.push(self.keyspace.lock(shard));
+            self.guards.len() - 1
+        })
+    }
+
+    /// Locks those that are not locked yet.
+    pub(super) fn lock_all(&mut self) {
+        (0..self.keyspace.shards()).for_each(|shard| _ = self.lock(shard));
+    }
+
+    /// The shards.
+    pub(super) fn shards(&mut self) -> Vec<&mut Shard> {
+        self.guards.iter_mut().map(|guard| &mut **guard).collect()
+    }
+
+    /// Gives them back.
+    pub(super) fn release(&mut self, garbage: &mut Vec<Slot>) {
+        for mut guard in self.guards.drain(..) {
+            garbage.append(&mut guard.garbage);
+        }
+        self.numbers.clear();
     }
 }

@@ -3,6 +3,7 @@
 
 mod admit;
 mod block;
+mod call;
 mod dispatch;
 mod fill;
 mod locks;
@@ -12,3 +13,4 @@ mod script;
 pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};
 pub use fill::{Fill, Filled, Interest};
+pub use script::Running;

@@ -7,13 +7,14 @@
 //! server (INFO, DEBUG …); they run when the locks are given back, and their replies are put where they belong.
 
 use super::block;
-use super::dispatch::{Batch, Dispatch, track};
+use super::dispatch::{Batch, Dispatch, Wait, track};
 use super::fill::{Fill, Filled};
 use super::locks::Locks;
+use super::script::Alone;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
-use crate::state::{Kind, Multi, Watched, Watching};
+use crate::state::{Inside, Kind, Multi, Watched, Watching};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ impl Dispatch<'_> {
         let flags = command.spec.flags;
         multi.writes |= flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
         multi.takes_memory |= flags.has(Flags::DENYOOM);
+        multi.has_script |= matches!(command.spec.run, Run::Script(_));
         multi.push(args.from(0));
         self.client.note_multi();
         Reply::new(out, self.client.version).simple("QUEUED");
@@ -80,9 +82,10 @@ impl Dispatch<'_> {
     pub(super) fn exec(
         &mut self,
         batch: &mut Batch<'_>,
+        inside: Option<Inside<'_>>,
         filled: Option<Filled>,
         out: &mut Output,
-    ) -> Result<Outcome, Fill> {
+    ) -> Result<Outcome, Wait> {
         let version = self.client.version;
         let Some(mut multi) = self.client.multi.take() else {
             Reply::new(out, version).error("ERR EXEC without MULTI");
@@ -99,12 +102,24 @@ impl Dispatch<'_> {
             Reply::new(out, version).error(line);
             return Ok(Outcome::Done);
         }
-        self.exec_locked(batch, &multi, filled, out).map_err(|(fill, db)| {
+        let alone = if multi.has_script {
+            drop(inside);
+            let Some(alone) = Alone::new(self.state) else {
+                self.client.multi = Some(multi);
+                return Err(Wait::Gate);
+            };
+            Some(alone)
+        } else {
+            None
+        };
+        let ran = self.exec_locked(batch, &multi, filled, out).map_err(|(fill, db)| {
             // It comes again.
             multi.filled_db = db;
             self.client.multi = Some(multi);
-            fill
-        })
+            Wait::Fill(fill)
+        });
+        drop(alone);
+        ran
     }
 
     fn exec_locked(
@@ -248,7 +263,7 @@ impl Dispatch<'_> {
                     ready.extend(self.script_held(batch, call, args, shards, out));
                     Outcome::Done
                 }
-                Run::ScriptLoad => self.load_script(batch, args, out),
+                Run::Load(load) => self.load(batch, load, args, out),
                 Run::Exec | Run::Container => Outcome::Done,
             };
             ran.outcome =

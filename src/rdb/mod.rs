@@ -6,6 +6,7 @@
 //! is allocated for a number that only claims.
 
 mod crc;
+mod functions;
 mod load;
 mod lzf;
 mod packed;
@@ -15,6 +16,7 @@ mod read;
 mod stream;
 mod write;
 
+pub use functions::{dump_functions, load_functions};
 pub use load::{Kind, Part, load};
 pub use read::Bad;
 pub use stream::{Group, StreamId, StreamInfo};

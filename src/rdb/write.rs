@@ -8,7 +8,7 @@ use crate::number::{format_double, parse_i64};
 use crate::types::Item;
 
 /// Redis 7.0's version.
-const COMMON: u16 = 10;
+pub(super) const COMMON: u16 = 10;
 /// The version of the servers that know fields with times of their own.
 const EXPIRING: u16 = 12;
 /// Strings up to this length are not compressed, in bytes.
@@ -178,7 +178,7 @@ fn length(out: &mut Vec<u8>, len: u64) {
     }
 }
 
-fn string(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
     if text.len() <= INTEGER
         && let Some(number) = parse_i64(text).and_then(|number| i32::try_from(number).ok())
     {

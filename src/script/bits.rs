@@ -1,6 +1,6 @@
 //! The library `bit`: numbers as 32 bits. It knows numbers only.
 
-use super::sandbox::{bad, function};
+use super::sandbox::{Faulty, function, number};
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
 /// A number's lowest 32 bits, as the nearest integer.
@@ -8,13 +8,8 @@ fn to_bits(number: f64) -> u32 {
     (number + 6_755_399_441_055_744.0).to_bits() as u32
 }
 
-fn arg(lua: &Lua, args: &MultiValue, index: usize, name: &str) -> Result<std::result::Result<u32, String>> {
-    let value = args.get(index).cloned().unwrap_or(Value::Nil);
-    let kind = if index < args.len() { value.type_name() } else { "no value" };
-    Ok(match lua.coerce_number(value)? {
-        Some(number) => Ok(to_bits(number)),
-        None => Err(bad(index + 1, name, &format!("number expected, got {kind}"))),
-    })
+fn arg(lua: &Lua, args: &MultiValue, index: usize) -> Result<Faulty<u32>> {
+    Ok(number(lua, args, index + 1)?.map(to_bits))
 }
 
 fn answer(bits: u32) -> Value {
@@ -27,17 +22,17 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     type Two = fn(u32, u32) -> u32;
     let bit = lua.create_table()?;
     for (name, f) in [("tobit", (|a| a) as One), ("bnot", |a| !a), ("bswap", u32::swap_bytes)] {
-        let run = function(lua, move |lua, args| Ok(arg(lua, &args, 0, name)?.map(|a| answer(f(a)))))?;
+        let run = function(lua, move |lua, args| Ok(arg(lua, &args, 0)?.map(|a| answer(f(a)))))?;
         bit.raw_set(name, run)?;
     }
     for (name, f) in [("band", (|a, b| a & b) as Two), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)] {
         let run = function(lua, move |lua, args| {
-            let mut sum = match arg(lua, &args, 0, name)? {
+            let mut sum = match arg(lua, &args, 0)? {
                 Ok(first) => first,
                 Err(text) => return Ok(Err(text)),
             };
             for index in 1..args.len() {
-                match arg(lua, &args, index, name)? {
+                match arg(lua, &args, index)? {
                     Ok(next) => sum = f(sum, next),
                     Err(text) => return Ok(Err(text)),
                 }
@@ -55,17 +50,17 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     ];
     for (name, f) in shifts {
         let run = function(lua, move |lua, args| {
-            let (a, n) = (arg(lua, &args, 0, name)?, arg(lua, &args, 1, name)?);
+            let (a, n) = (arg(lua, &args, 0)?, arg(lua, &args, 1)?);
             Ok(a.and_then(|a| n.map(|n| answer(f(a, n)))))
         })?;
         bit.raw_set(name, run)?;
     }
     let to_hex = function(lua, |lua, args| {
-        let bits = match arg(lua, &args, 0, "tohex")? {
+        let bits = match arg(lua, &args, 0)? {
             Ok(bits) => bits,
             Err(text) => return Ok(Err(text)),
         };
-        let digits = if args.len() > 1 { arg(lua, &args, 1, "tohex")? } else { Ok(8) };
+        let digits = if args.len() > 1 { arg(lua, &args, 1)? } else { Ok(8) };
         let digits = match digits {
             Ok(digits) => digits as i32,
             Err(text) => return Ok(Err(text)),

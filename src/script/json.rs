@@ -1,6 +1,6 @@
 //! The library `cjson`. It knows Lua values and bytes.
 
-use super::sandbox::{self, Answer, bad};
+use super::sandbox::{self, Fault, Faulty, as_number, bad, text};
 use mlua::{LightUserData, Lua, Result, Table, Value};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ struct Settings {
 /// No setting lets values nest deeper: the encoder and the parser call themselves.
 const DEPTH_MAX: usize = 1000;
 
-type Fallible = Result<std::result::Result<(), String>>;
+type Fallible = Result<Faulty<()>>;
 
 /// The table.
 pub(super) fn table(lua: &Lua) -> Result<Table> {
@@ -41,7 +41,7 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     let own = Rc::clone(&settings);
     let encode = sandbox::function(lua, move |lua, args| {
         if args.len() != 1 {
-            return Ok(Err(bad(1, "encode", "expected 1 argument")));
+            return Ok(Err(bad(1, "expected 1 argument")));
         }
         let mut out = Vec::new();
         match encode(lua, &own, &args[0], &mut out, 0)? {
@@ -53,10 +53,11 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
     let own = Rc::clone(&settings);
     let decode = sandbox::function(lua, move |lua, args| {
         if args.len() != 1 {
-            return Ok(Err(bad(1, "decode", "expected 1 argument")));
+            return Ok(Err(bad(1, "expected 1 argument")));
         }
-        let Some(text) = lua.coerce_string(args[0].clone())? else {
-            return Ok(Err(bad(1, "decode", &format!("string expected, got {}", args[0].type_name()))));
+        let text = match text(lua, &args, 1)? {
+            Ok(text) => text,
+            Err(fault) => return Ok(Err(fault)),
         };
         let bytes = text.as_bytes();
         let mut parser = Parser { lua, settings: &own, bytes: &bytes, at: 0 };
@@ -69,21 +70,21 @@ pub(super) fn table(lua: &Lua) -> Result<Table> {
 
 /// The functions that change a setting and tell it.
 fn add_settings(lua: &Lua, cjson: &Table, settings: &Rc<Settings>) -> Result<()> {
-    let number = |name: &'static str, cell: fn(&Settings) -> &Cell<usize>, max: usize| {
+    let number = |cell: fn(&Settings) -> &Cell<usize>, max: usize| {
         let own = Rc::clone(settings);
         sandbox::function(lua, move |lua, args| {
             if let Some(value) = args.front() {
                 match lua.coerce_number(value.clone())? {
                     Some(value) if (1.0..=max as f64).contains(&value) => cell(&own).set(value as usize),
-                    _ => return Ok(Err(bad(1, name, &format!("expected integer between 1 and {max}")))),
+                    _ => return Ok(Err(bad(1, format!("expected integer between 1 and {max}")))),
                 }
             }
             Ok(Ok(Value::Integer(cell(&own).get() as i64)))
         })
     };
-    cjson.raw_set("encode_max_depth", number("encode_max_depth", |all| &all.encode_depth, i32::MAX as usize)?)?;
-    cjson.raw_set("decode_max_depth", number("decode_max_depth", |all| &all.decode_depth, i32::MAX as usize)?)?;
-    cjson.raw_set("encode_number_precision", number("encode_number_precision", |all| &all.precision, 14)?)?;
+    cjson.raw_set("encode_max_depth", number(|all| &all.encode_depth, i32::MAX as usize)?)?;
+    cjson.raw_set("decode_max_depth", number(|all| &all.decode_depth, i32::MAX as usize)?)?;
+    cjson.raw_set("encode_number_precision", number(|all| &all.precision, 14)?)?;
     let flag = |cell: fn(&Settings) -> &Cell<bool>| {
         let own = Rc::clone(settings);
         sandbox::function(lua, move |_, args| {
@@ -120,21 +121,21 @@ fn encode(lua: &Lua, settings: &Settings, value: &Value, out: &mut Vec<u8>, dept
         Value::Boolean(false) => out.extend_from_slice(b"false"),
         Value::String(text) => encode_text(&text.as_bytes(), out),
         Value::Integer(_) | Value::Number(_) => {
-            let number = super::reply::number(value).unwrap_or_default();
+            let number = as_number(value).unwrap_or_default();
             if !number.is_finite() && !settings.encode_invalid.get() {
-                return Ok(Err("Cannot serialise number: must not be NaN or Inf".to_owned()));
+                return Ok(Err("Cannot serialise number: must not be NaN or Inf".into()));
             }
             out.extend_from_slice(general(number, settings.precision.get()).as_bytes());
         }
         Value::Table(table) => return encode_table(lua, settings, table, out, depth + 1),
-        other => return Ok(Err(format!("Cannot serialise {}: type not supported", other.type_name()))),
+        other => return Ok(Err(format!("Cannot serialise {}: type not supported", other.type_name()).into())),
     }
     Ok(Ok(()))
 }
 
 fn encode_table(lua: &Lua, settings: &Settings, table: &Table, out: &mut Vec<u8>, depth: usize) -> Fallible {
     if depth > settings.encode_depth.get().min(DEPTH_MAX) {
-        return Ok(Err(format!("Cannot serialise, excessive depth ({depth})")));
+        return Ok(Err(format!("Cannot serialise, excessive depth ({depth})").into()));
     }
     match array_len(settings, table)? {
         Err(text) => return Ok(Err(text)),
@@ -164,13 +165,13 @@ fn encode_table(lua: &Lua, settings: &Settings, table: &Table, out: &mut Vec<u8>
                     Value::String(text) => encode_text(&text.as_bytes(), out),
                     Value::Integer(_) | Value::Number(_) => {
                         out.push(b'"');
-                        let number = super::reply::number(&key).unwrap_or_default();
+                        let number = as_number(&key).unwrap_or_default();
                         out.extend_from_slice(general(number, settings.precision.get()).as_bytes());
                         out.push(b'"');
                     }
                     _ => {
                         let text = "table key must be a number or string";
-                        fault = Some(format!("Cannot serialise {}: {text}", key.type_name()));
+                        fault = Some(format!("Cannot serialise {}: {text}", key.type_name()).into());
                         return Ok(());
                     }
                 }
@@ -188,7 +189,7 @@ fn encode_table(lua: &Lua, settings: &Settings, table: &Table, out: &mut Vec<u8>
 }
 
 /// The length of a table as an array; None for an object, which an empty table is too.
-fn array_len(settings: &Settings, table: &Table) -> Result<std::result::Result<Option<i64>, String>> {
+fn array_len(settings: &Settings, table: &Table) -> Result<Faulty<Option<i64>>> {
     let (mut max, mut items, mut is_array) = (0, 0, true);
     table.for_each(|key: Value, _: Value| {
         match key.as_i64().filter(|index| *index > 0 && key.is_number() | key.is_integer()) {
@@ -207,7 +208,7 @@ fn array_len(settings: &Settings, table: &Table) -> Result<std::result::Result<O
     if ratio > 0 && max > items * ratio && max > safe {
         return Ok(match settings.sparse_convert.get() {
             true => Ok(None),
-            false => Err("Cannot serialise table: excessively sparse array".to_owned()),
+            false => Err("Cannot serialise table: excessively sparse array".into()),
         });
     }
     Ok(Ok(Some(max)))
@@ -254,6 +255,10 @@ pub(super) fn general(number: f64, precision: usize) -> String {
     trim(&format!("{number:.*}", (precision as i32 - 1 - exponent).max(0) as usize))
 }
 
+fn unreadable(what: &str, at: usize) -> Fault {
+    format!("Expected value but found {what} at character {at}").into()
+}
+
 struct Parser<'a> {
     lua: &'a Lua,
     settings: &'a Settings,
@@ -268,7 +273,7 @@ impl Parser<'_> {
         }
     }
 
-    fn fault(&self, wanted: &str) -> Answer {
+    fn fault(&self, wanted: &str) -> Faulty<Value> {
         let token = match self.bytes.get(self.at) {
             None => "T_END",
             Some(b'{') => "T_OBJ_BEGIN",
@@ -281,12 +286,12 @@ impl Parser<'_> {
             Some(b'0'..=b'9' | b'-') => "T_NUMBER",
             Some(_) => "invalid token",
         };
-        Err(format!("Expected {wanted} but found {token} at character {}", self.at + 1))
+        Err(format!("Expected {wanted} but found {token} at character {}", self.at + 1).into())
     }
 
-    fn whole(&mut self) -> Result<Answer> {
+    fn whole(&mut self) -> Result<Faulty<Value>> {
         if self.bytes.len() >= 2 && (self.bytes[0] == 0 || self.bytes[1] == 0) {
-            return Ok(Err("JSON parser does not support UTF-16 or UTF-32".to_owned()));
+            return Ok(Err("JSON parser does not support UTF-16 or UTF-32".into()));
         }
         let value = match self.value(0)? {
             Ok(value) => value,
@@ -302,13 +307,13 @@ impl Parser<'_> {
         is
     }
 
-    fn value(&mut self, depth: usize) -> Result<Answer> {
+    fn value(&mut self, depth: usize) -> Result<Faulty<Value>> {
         self.space();
         match self.bytes.get(self.at) {
             Some(b'{') => return self.object(depth + 1),
             Some(b'[') => return self.array(depth + 1),
             Some(b'"') => {
-                return Ok(match self.text() {
+                return Ok(match self.string() {
                     Ok(text) => Ok(Value::String(self.lua.create_string(text)?)),
                     Err(fault) => Err(fault),
                 });
@@ -326,7 +331,7 @@ impl Parser<'_> {
         })
     }
 
-    fn number(&mut self) -> Answer {
+    fn number(&mut self) -> Faulty<Value> {
         let rest = &self.bytes[self.at..];
         let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
         let text = std::str::from_utf8(&rest[..len]).unwrap_or_default();
@@ -347,12 +352,12 @@ impl Parser<'_> {
         }
     }
 
-    fn too_deep(&self, depth: usize) -> Option<Answer> {
+    fn too_deep(&self, depth: usize) -> Option<Faulty<Value>> {
         (depth > self.settings.decode_depth.get().min(DEPTH_MAX))
-            .then(|| Err(format!("Found too many nested data structures ({depth})")))
+            .then(|| Err(format!("Found too many nested data structures ({depth})").into()))
     }
 
-    fn object(&mut self, depth: usize) -> Result<Answer> {
+    fn object(&mut self, depth: usize) -> Result<Faulty<Value>> {
         if let Some(fault) = self.too_deep(depth) {
             return Ok(fault);
         }
@@ -368,7 +373,7 @@ impl Parser<'_> {
             if self.bytes.get(self.at) != Some(&b'"') {
                 return Ok(self.fault("object key string"));
             }
-            let key = match self.text() {
+            let key = match self.string() {
                 Ok(key) => self.lua.create_string(key)?,
                 Err(fault) => return Ok(Err(fault)),
             };
@@ -393,7 +398,7 @@ impl Parser<'_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Answer> {
+    fn array(&mut self, depth: usize) -> Result<Faulty<Value>> {
         if let Some(fault) = self.too_deep(depth) {
             return Ok(fault);
         }
@@ -420,13 +425,13 @@ impl Parser<'_> {
         Ok(Ok(Value::Table(table)))
     }
 
-    fn text(&mut self) -> std::result::Result<Vec<u8>, String> {
+    fn string(&mut self) -> Faulty<Vec<u8>> {
         let mut text = Vec::new();
         let start = self.at;
         self.at += 1;
         loop {
             let Some(&byte) = self.bytes.get(self.at) else {
-                return Err(format!("Expected value but found unexpected end of string at character {}", self.at + 1));
+                return Err(unreadable("unexpected end of string", self.at + 1));
             };
             self.at += 1;
             match byte {
@@ -442,20 +447,12 @@ impl Parser<'_> {
                         Some(b'r') => text.push(b'\r'),
                         Some(b't') => text.push(b'\t'),
                         Some(b'u') => {
-                            let c = self.code_point().ok_or_else(|| {
-                                format!(
-                                    "Expected value but found invalid unicode escape code at character {}",
-                                    start + 1
-                                )
-                            })?;
+                            let c = self
+                                .code_point()
+                                .ok_or_else(|| unreadable("invalid unicode escape code", start + 1))?;
                             text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                         }
-                        _ => {
-                            return Err(format!(
-                                "Expected value but found invalid escape code at character {}",
-                                self.at - 1
-                            ));
-                        }
+                        _ => return Err(unreadable("invalid escape code", self.at - 1)),
                     }
                 }
                 _ => text.push(byte),

@@ -3,14 +3,18 @@
 
 mod api;
 mod bits;
+mod bridge;
 mod engine;
 mod json;
+mod library;
+mod msgpack;
+mod pack;
 mod raw;
-mod reply;
 mod sandbox;
 mod source;
 
-pub use engine::{Engine, Ran, Run};
+pub use engine::{Engine, Program, Ran};
+pub use library::{FunctionInfo, Library};
 pub use source::{Flags, Script, sha1_hex};
 
 use crate::protocol::{Output, Span, Version};
@@ -23,6 +27,4 @@ pub trait Host {
     fn may(&self, buf: &[u8], spans: &[Span]) -> Option<bool>;
     /// A line for the log; `level` is 0 (debug) to 3 (warning).
     fn log(&self, level: i64, line: &[u8]);
-    /// Asked now and then while the script runs: false ends it.
-    fn may_go_on(&self) -> bool;
 }

@@ -1,6 +1,6 @@
 //! The few functions that Lua must call without Rust between them: those that raise an error of any value, as if they
-//! were Lua's own, and those that keep read-only tables read-only. The only unsafe code about Lua; it knows nothing of
-//! what the functions do.
+//! were Lua's own, those that keep read-only tables read-only, and those that bound what Lua's own leave unbounded. It
+//! knows nothing of what the functions do.
 //!
 //! SAFETY of the whole file: each function is called by Lua alone, with a valid state and at least
 //! `LUA_MINSTACK` free slots, and pushes fewer. Errors leave by `lua_error`, which jumps over frames of this file only;
@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use mlua::ffi;
-use mlua::{Function, Lua, Result, Table};
+use mlua::{Function, Lua, Result};
 use std::ffi::{CStr, c_int};
 use std::mem::MaybeUninit;
 
@@ -18,21 +18,28 @@ type State = *mut ffi::lua_State;
 /// The field of a metatable that says: its table is read-only, and `__index` has what it shows.
 const READ_ONLY: &CStr = c"__readonly";
 const REFUSAL: &CStr = c"Attempt to modify a readonly table";
+/// Bytes of a pattern, at most: Lua matches by calling itself, about once a byte.
+const PATTERN_MAX: usize = 8192;
 
 /// A function of one that answers with `true` and results, or with `false` and the error to raise. A text gets the
-/// place of the call in front, as luaL_error would put it.
+/// place of the call in front, as luaL_error would put it; with a number behind it, it is about that argument.
 pub(super) fn raising(lua: &Lua, inner: Function) -> Result<Function> {
     unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, raise, 1)) }
 }
 
-/// The same of the function that stands first in `slot` when it is called; it gets `flag` as its first argument.
-pub(super) fn raising_slot(lua: &Lua, slot: &Table, flag: bool) -> Result<Function> {
-    unsafe { lua.exec_raw((slot, flag), |state| ffi::lua_pushcclosure(state, raise_slot, 2)) }
-}
-
-/// `inner` for tables that are not read-only.
+/// One of Lua's own C functions, for tables that are not read-only.
 pub(super) fn guarded(lua: &Lua, inner: Function) -> Result<Function> {
     unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, guard, 1)) }
+}
+
+/// One of Lua's own C functions, whose first argument may be a read-only table: it gets what that shows.
+pub(super) fn seeing_through(lua: &Lua, inner: Function) -> Result<Function> {
+    unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, see_through, 1)) }
+}
+
+/// One of Lua's own C functions, whose second argument is a pattern.
+pub(super) fn matching(lua: &Lua, inner: Function) -> Result<Function> {
+    unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, match_short, 1)) }
 }
 
 /// `pairs` and `next` that look through read-only tables.
@@ -42,44 +49,34 @@ pub(super) fn iterators(lua: &Lua) -> Result<(Function, Function)> {
     Ok((pairs, next))
 }
 
-/// The function that is to be called with an error before the stack is unwound: it makes a table of it, and notes where
-/// it was raised.
-pub(super) fn handler(lua: &Lua) -> Result<Function> {
-    unsafe { lua.exec_raw((), |state| ffi::lua_pushcclosure(state, note_place, 0)) }
-}
-
 unsafe extern "C-unwind" fn raise(state: State) -> c_int {
     unsafe {
         ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
         ffi::lua_insert(state, 1);
-        call_and_raise(state)
-    }
-}
-
-unsafe extern "C-unwind" fn raise_slot(state: State) -> c_int {
-    unsafe {
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
-        ffi::lua_insert(state, 1);
-        ffi::lua_rawgeti(state, ffi::lua_upvalueindex(1), 1);
-        ffi::lua_insert(state, 1);
-        call_and_raise(state)
-    }
-}
-
-/// Calls the function at the bottom of the stack with what is above it.
-unsafe fn call_and_raise(state: State) -> c_int {
-    unsafe {
         ffi::lua_call(state, ffi::lua_gettop(state) - 1, ffi::LUA_MULTRET);
         if ffi::lua_toboolean(state, 1) != 0 {
             return ffi::lua_gettop(state) - 1;
         }
-        ffi::lua_settop(state, 2);
+        if ffi::lua_gettop(state) == 3 {
+            let arg = ffi::lua_tonumber(state, 3) as c_int;
+            return ffi::luaL_argerror(state, arg, ffi::lua_tostring(state, 2));
+        }
         if ffi::lua_type(state, 2) == ffi::LUA_TSTRING {
             ffi::luaL_where(state, 1);
             ffi::lua_insert(state, 2);
             ffi::lua_concat(state, 2);
         }
         ffi::lua_error(state)
+    }
+}
+
+/// Runs the C function that is wrapped, in the wrapper's own frame: so its errors name it as Lua's own would.
+unsafe fn run_wrapped(state: State) -> c_int {
+    unsafe {
+        match ffi::lua_tocfunction(state, ffi::lua_upvalueindex(1)) {
+            Some(wrapped) => wrapped(state),
+            None => 0,
+        }
     }
 }
 
@@ -97,16 +94,47 @@ unsafe fn is_read_only(state: State) -> bool {
     }
 }
 
+/// Puts what a read-only table shows in its place.
+unsafe fn look_through(state: State) {
+    unsafe {
+        let top = ffi::lua_gettop(state);
+        if is_read_only(state) {
+            ffi::lua_pushstring(state, c"__index".as_ptr());
+            ffi::lua_rawget(state, -2);
+            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
+                ffi::lua_replace(state, 1);
+            }
+            ffi::lua_settop(state, top);
+        }
+    }
+}
+
 unsafe extern "C-unwind" fn guard(state: State) -> c_int {
     unsafe {
         if is_read_only(state) {
             ffi::lua_pushstring(state, REFUSAL.as_ptr());
             ffi::lua_error(state);
         }
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
-        ffi::lua_insert(state, 1);
-        ffi::lua_call(state, ffi::lua_gettop(state) - 1, ffi::LUA_MULTRET);
-        ffi::lua_gettop(state)
+        run_wrapped(state)
+    }
+}
+
+unsafe extern "C-unwind" fn see_through(state: State) -> c_int {
+    unsafe {
+        look_through(state);
+        run_wrapped(state)
+    }
+}
+
+unsafe extern "C-unwind" fn match_short(state: State) -> c_int {
+    unsafe {
+        if ffi::lua_type(state, 2) == ffi::LUA_TSTRING && ffi::lua_objlen(state, 2) > PATTERN_MAX {
+            let is_plain = ffi::lua_toboolean(state, 4) != 0;
+            if !is_plain {
+                return ffi::luaL_error(state, c"pattern too complex".as_ptr());
+            }
+        }
+        run_wrapped(state)
     }
 }
 
@@ -114,14 +142,7 @@ unsafe extern "C-unwind" fn next_through(state: State) -> c_int {
     unsafe {
         ffi::luaL_checktype(state, 1, ffi::LUA_TTABLE);
         ffi::lua_settop(state, 2);
-        if is_read_only(state) {
-            ffi::lua_pushstring(state, c"__index".as_ptr());
-            ffi::lua_rawget(state, -2);
-            if ffi::lua_type(state, -1) == ffi::LUA_TTABLE {
-                ffi::lua_replace(state, 1);
-            }
-            ffi::lua_settop(state, 2);
-        }
+        look_through(state);
         if ffi::lua_next(state, 1) != 0 {
             return 2;
         }
@@ -140,7 +161,8 @@ unsafe extern "C-unwind" fn pairs_through(state: State) -> c_int {
     }
 }
 
-unsafe extern "C-unwind" fn note_place(state: State) -> c_int {
+/// Called with an error before the stack is unwound: makes a table of it, and notes where it was raised.
+pub(super) unsafe extern "C-unwind" fn note_place(state: State) -> c_int {
     unsafe {
         ffi::lua_settop(state, 1);
         if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// What the first line (`#!lua flags=…`) says.
+/// What the first line (`#!lua flags=…`) says, or a function's registration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// There is such a line; without, a script may do what its commands may.
@@ -13,6 +13,38 @@ pub struct Flags {
     pub no_writes: bool,
     /// It may run past `maxmemory`.
     pub allow_oom: bool,
+    /// There are no replicas to be stale.
+    allow_stale: bool,
+    /// Nor slots.
+    no_cluster: bool,
+    allow_cross_slot_keys: bool,
+}
+
+impl Flags {
+    /// Declared, and none set.
+    pub(super) fn declared() -> Self {
+        Self { declared: true, ..Self::default() }
+    }
+
+    fn by_name(&mut self) -> [(&'static str, &mut bool); 5] {
+        [
+            ("no-writes", &mut self.no_writes),
+            ("allow-oom", &mut self.allow_oom),
+            ("allow-stale", &mut self.allow_stale),
+            ("no-cluster", &mut self.no_cluster),
+            ("allow-cross-slot-keys", &mut self.allow_cross_slot_keys),
+        ]
+    }
+
+    /// Sets a flag; false if there is none of that name.
+    pub(super) fn add(&mut self, name: &str) -> bool {
+        self.by_name().into_iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag = true).is_some()
+    }
+
+    /// The names of those that are set.
+    pub fn names(mut self) -> Vec<&'static str> {
+        self.by_name().into_iter().filter(|(_, flag)| **flag).map(|(name, _)| name).collect()
+    }
 }
 
 /// A script.
@@ -92,12 +124,8 @@ fn shebang(body: &[u8]) -> Result<Flags, String> {
             return Err(format!("ERR Unknown lua shebang option: {word}"));
         };
         for flag in list.split(',').filter(|_| !list.is_empty()) {
-            match flag {
-                "no-writes" => flags.no_writes = true,
-                "allow-oom" => flags.allow_oom = true,
-                // There are no replicas and no slots.
-                "allow-stale" | "no-cluster" | "allow-cross-slot-keys" => {}
-                _ => return Err(format!("ERR Unexpected flag in script shebang: {flag}")),
+            if !flags.add(flag) {
+                return Err(format!("ERR Unexpected flag in script shebang: {flag}"));
             }
         }
     }
@@ -112,8 +140,8 @@ mod tests {
     fn first_lines_are_read_as_the_real_servers_read_them() {
         let read = |text: &str| Script::new(String::new(), text.as_bytes()).map(|script| script.flags);
         assert_eq!(read("return 1"), Ok(Flags::default()));
-        let both = Flags { declared: true, no_writes: true, allow_oom: true };
-        assert_eq!(read("#!lua flags=no-writes flags=allow-oom,no-cluster\nreturn 1"), Ok(both));
+        let all = read("#!lua flags=no-writes flags=allow-oom,no-cluster\nreturn 1").map(Flags::names);
+        assert_eq!(all, Ok(vec!["no-writes", "allow-oom", "no-cluster"]));
         assert_eq!(read("#!lua flags=\nreturn 1"), Ok(Flags { declared: true, ..Flags::default() }));
         for (text, error) in [
             ("#!lua", "Invalid script shebang"),

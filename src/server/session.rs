@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
-use crate::exec::{After, Blocked, Dispatch, Filled, Interest, Request};
+use crate::exec::{After, Blocked, Dispatch, Filled, Interest, Request, Running};
 use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
@@ -212,6 +212,7 @@ impl Session {
                     self.filled = self.wait_or_killed(fill.wait()).await;
                 }
                 Event::After(After::Block(_, blocked)) => self.wait_for_keys(blocked).await,
+                Event::After(After::Script(_, running)) => self.run_on(running).await,
                 Event::After(After::Paused(_, until)) => self.wait_for_pause(until).await,
             }
         }
@@ -253,6 +254,26 @@ impl Session {
         let config = self.state.config.load();
         if let Some(mut reply) = blocked.finish(&self.state, &self.client, &self.stats, &config) {
             reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+        }
+    }
+
+    /// Goes on with a script, taking turns with the worker's other connections; to its end, even if the peer is gone.
+    async fn run_on(&mut self, mut running: Box<Running>) {
+        loop {
+            tokio::task::yield_now().await;
+            let (config, mut garbage) = (self.state.config.load(), Vec::new());
+            let mut dispatch = Dispatch {
+                state: &self.state,
+                config: &config,
+                stats: &self.stats,
+                client: &mut self.client,
+                garbage: &mut garbage,
+                filled: None,
+                ahead: &mut self.ahead,
+            };
+            if let Some(mut reply) = dispatch.go_on(&mut running) {
+                return reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+            }
         }
     }
 
@@ -494,7 +515,10 @@ impl Session {
             let after = dispatch.run(buf, &parsed.spans, &parsed.requests, &mut shared.output);
             let next = match &after {
                 After::Done => parsed.requests.len(),
-                After::Sleep(index, ..) | After::Later(index, ..) | After::Block(index, _) => index + 1,
+                After::Sleep(index, ..)
+                | After::Later(index, ..)
+                | After::Block(index, _)
+                | After::Script(index, _) => index + 1,
                 After::Paused(index, _) | After::Fill(index, _) => *index,
                 After::Close | After::Shutdown => return self.end(cx, buf.len(), after, shared, config),
             };

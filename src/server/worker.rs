@@ -142,7 +142,14 @@ async fn sweep(state: Arc<State>, index: usize) {
                 break;
             }
             let (shard, now) = (sweep.shard(), clock::now_ms());
-            match sweep.slice(&state.keyspace, now) {
+            // Nothing goes while a script runs.
+            let Some(inside) = state.gate.enter(index) else {
+                round_done = true;
+                break;
+            };
+            let swept = sweep.slice(&state.keyspace, now);
+            drop(inside);
+            match swept {
                 Swept::More => removed = true,
                 Swept::Idle => {}
                 Swept::RoundDone => round_done = true,

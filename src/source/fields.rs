@@ -130,6 +130,15 @@ impl<'a> Fields<'a> {
         self.string(reading, name)
     }
 
+    /// Whether something is so; false where nothing is said.
+    pub(super) fn yes(&self, reading: &mut Reading<'_>, name: &str) -> bool {
+        let Some(at) = self.get(reading, name) else { return false };
+        at.value.get_ref().as_bool().unwrap_or_else(|| {
+            self.mismatch(reading, at, name, "true or false");
+            false
+        })
+    }
+
     /// A whole number within bounds, or the default.
     pub(super) fn number(
         &self,

@@ -53,6 +53,7 @@ const ROUTE_FIELDS: &[&str] = &[
     "load_timeout",
     "depends",
     "invalidate",
+    "scripts",
 ];
 
 /// A routes file, checked as far as it can be without a database.
@@ -226,6 +227,8 @@ pub struct Route {
     pub databases: Databases,
     /// `load_timeout`: the most that one load may take. Default: the source's.
     pub load_timeout: Duration,
+    /// `scripts`: the keys that a script declares are loaded before it runs. Default: they are not.
+    pub scripts: bool,
     /// `depends`, and what the query's text tells: of which rows a change invalidates which key.
     pub dependencies: Dependencies,
     /// Its fields as they were given.
@@ -423,6 +426,7 @@ impl Config {
             max_value_bytes,
             databases: databases?,
             load_timeout,
+            scripts: fields.yes(reading, "scripts"),
             dependencies,
             fields: fields.texts(),
             stats: RouteStats::default(),

@@ -3,6 +3,8 @@
 
 mod client;
 mod errors;
+mod functions;
+mod gate;
 mod invalidation;
 mod latency;
 mod memory;
@@ -21,6 +23,8 @@ mod transaction;
 
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
 pub use errors::ErrorKinds;
+pub use functions::{Functions, LibrarySet, Policy};
+pub use gate::{Gate, Inside};
 pub use latency::{LatencyMonitor, Spike, Spikes};
 pub use memory::{MemoryReport, access};
 pub use monitor::Monitors;
@@ -28,7 +32,7 @@ pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
 pub use pubsub::{PubSub, Subject, Subscriptions};
 pub use rates::Rates;
-pub use scripts::{Kill, Scripts};
+pub use scripts::{Kill, Running, Scripts};
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
@@ -165,6 +169,10 @@ pub struct State {
     pub pause: Pause,
     /// Loaded scripts, and the one that runs.
     pub scripts: Scripts,
+    /// Loaded libraries.
+    pub functions: Functions,
+    /// Closed while a script runs.
+    pub gate: Gate,
 }
 
 fn fill_random(bytes: &mut [u8]) {
@@ -222,6 +230,8 @@ impl State {
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
             scripts: Scripts::default(),
+            functions: Functions::default(),
+            gate: Gate::new(workers),
         };
         state.listen(&state.config.load());
         state

@@ -1,15 +1,16 @@
-//! The scripts that were loaded, by SHA-1, and the one that runs. It must not know Lua, or how scripts run.
+//! The scripts that were loaded, by SHA-1, and the one that has run for some time. It must not know Lua, or how scripts
+//! run.
 
 use crate::script::{Script, sha1_hex};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Scripts that came by EVAL, at most: the one that was not used for longest makes room. SCRIPT LOAD's are kept.
 const EVAL_MAX: usize = 500;
 
-/// What SCRIPT KILL came to.
+/// What SCRIPT KILL and FUNCTION KILL came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kill {
     /// It ends soon.
@@ -18,6 +19,23 @@ pub enum Kill {
     NotBusy,
     /// It has written: ending it would leave half of its work.
     Wrote,
+    /// It is one of the other kind.
+    Other,
+}
+
+/// A script or function that has run for some time.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The function's name, or the script's SHA-1.
+    pub name: String,
+    /// It is a function.
+    pub is_function: bool,
+    /// The command that called it.
+    pub command: Vec<Vec<u8>>,
+    /// When it began, in ms since the epoch.
+    pub since: i64,
+    /// It has written.
+    pub wrote: bool,
 }
 
 /// All scripts.
@@ -26,9 +44,7 @@ pub struct Scripts {
     all: Mutex<HashMap<String, Arc<Script>>>,
     /// Scripts that made room for others.
     pub evicted: AtomicU64,
-    /// Since when a script runs that has run for some time, in ms since the epoch; 0: none.
-    long_since: AtomicI64,
-    wrote: AtomicBool,
+    running: Mutex<Option<Running>>,
     killed: AtomicBool,
 }
 
@@ -78,39 +94,57 @@ impl Scripts {
         (all.len(), all.values().map(|script| script.memory()).sum())
     }
 
-    /// The running script has run for some time; false if it is to end.
-    pub fn runs_long(&self, since: i64, wrote: bool) -> bool {
-        self.wrote.store(wrote, Ordering::Relaxed);
-        self.long_since.store(since, Ordering::Release);
-        !self.killed.load(Ordering::Acquire)
+    /// What runs has run for some time.
+    pub fn note_running(&self, running: Running) {
+        *self.running.lock() = Some(running);
     }
 
-    /// The script is over.
+    /// It has written.
+    pub fn note_write(&self) {
+        self.running.lock().iter_mut().for_each(|running| running.wrote = true);
+    }
+
+    /// It is over.
     pub fn ended(&self) {
-        if self.long_since.load(Ordering::Relaxed) != 0 {
-            self.long_since.store(0, Ordering::Release);
-            self.killed.store(false, Ordering::Relaxed);
-        }
+        *self.running.lock() = None;
+        self.killed.store(false, Ordering::Relaxed);
     }
 
-    /// Since when a script runs that has run for some time, in ms since the epoch; 0: none. One relaxed load.
-    #[inline]
-    pub fn long_since(&self) -> i64 {
-        self.long_since.load(Ordering::Relaxed)
+    /// What has run for some time.
+    pub fn running(&self) -> Option<Running> {
+        self.running.lock().clone()
     }
 
-    /// SCRIPT KILL.
-    pub fn kill(&self) -> Kill {
-        if self.long_since.load(Ordering::Acquire) == 0 {
+    /// The error for everybody else, once something has run for `threshold` ms (0: it never is that long).
+    pub fn busy(&self, now: i64, threshold: i64) -> Option<&'static str> {
+        let running = self.running.lock();
+        let running = running.as_ref().filter(|running| threshold > 0 && now - running.since >= threshold)?;
+        Some(if running.is_function { BUSY_FUNCTION } else { BUSY_SCRIPT })
+    }
+
+    /// True if what runs is to end.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// SCRIPT KILL, or of a function FUNCTION KILL, of what has run for `threshold` ms.
+    pub fn kill(&self, function: bool, now: i64, threshold: i64) -> Kill {
+        if self.busy(now, threshold).is_none() {
             return Kill::NotBusy;
         }
-        if self.wrote.load(Ordering::Relaxed) {
-            return Kill::Wrote;
+        match &*self.running.lock() {
+            None => return Kill::NotBusy,
+            Some(running) if running.wrote => return Kill::Wrote,
+            Some(running) if running.is_function != function => return Kill::Other,
+            Some(_) => {}
         }
         self.killed.store(true, Ordering::Release);
         Kill::Ends
     }
 }
+
+const BUSY_SCRIPT: &str = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+const BUSY_FUNCTION: &str = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
 
 #[cfg(test)]
 mod tests {
@@ -135,11 +169,18 @@ mod tests {
     #[test]
     fn only_a_long_script_that_has_not_written_is_killed() {
         let scripts = Scripts::default();
-        assert_eq!(scripts.kill(), Kill::NotBusy);
-        assert!(scripts.runs_long(1, true) && scripts.kill() == Kill::Wrote && scripts.runs_long(1, false));
-        assert_eq!(scripts.kill(), Kill::Ends);
-        assert!(!scripts.runs_long(1, false));
+        assert_eq!(scripts.kill(false, 9, 5), Kill::NotBusy);
+        let running = Running { name: "f".into(), is_function: true, command: Vec::new(), since: 0, wrote: false };
+        scripts.note_running(running);
+        assert_eq!(scripts.kill(true, 4, 5), Kill::NotBusy);
+        assert!(scripts.busy(4, 5).is_none() && scripts.busy(5, 5).is_some() && scripts.busy(9, 0).is_none());
+        assert_eq!(scripts.kill(false, 9, 5), Kill::Other);
+        assert!(!scripts.is_killed());
+        assert_eq!(scripts.kill(true, 9, 5), Kill::Ends);
+        assert!(scripts.is_killed());
+        scripts.note_write();
+        assert_eq!(scripts.kill(true, 9, 5), Kill::Wrote);
         scripts.ended();
-        assert!(scripts.long_since() == 0 && scripts.runs_long(2, false));
+        assert!(scripts.running().is_none() && !scripts.is_killed());
     }
 }

@@ -21,6 +21,8 @@ pub struct Multi {
     pub writes: bool,
     /// Some command may take memory.
     pub takes_memory: bool,
+    /// Some command runs a script.
+    pub has_script: bool,
     /// The database whose keys EXEC waited for last.
     pub filled_db: usize,
 }

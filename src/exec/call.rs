@@ -1,0 +1,193 @@
+//! The commands of a running script: whether they may run, and on which shards. It must not know Lua.
+
+use super::admit::arity_fits;
+use super::block::{self, Around};
+use super::dispatch::track;
+use super::locks::Held;
+use super::script::{self, Progress};
+use crate::clock;
+use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
+use crate::config::Config;
+use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
+use crate::protocol::{Output, Reply, Span, Version};
+use crate::script::Host;
+use crate::state::{Client, State, WorkerStats};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+/// The shards that a script works on.
+pub(super) enum Shards<'h, 's, 'k> {
+    /// Those it has touched, which it locks as it needs them: it is alone behind the gate.
+    Own(Held<'k>),
+    /// All of them, locked by its transaction.
+    All(&'h mut [&'s mut Shard]),
+}
+
+/// What a script's commands run on.
+pub(super) struct Calls<'a, 'h, 's> {
+    pub(super) state: &'a Arc<State>,
+    pub(super) config: &'a Config,
+    pub(super) client: &'a mut Client,
+    pub(super) stats: &'a WorkerStats,
+    pub(super) garbage: &'a mut Vec<Slot>,
+    pub(super) shards: Shards<'h, 's, 'a>,
+    pub(super) progress: &'a mut Progress,
+}
+
+impl Calls<'_, '_, '_> {
+    /// Finds a command and sees whether it may run here; or the error.
+    fn admit(&self, args: &Args<'_>) -> Result<&'static Command, Cow<'static, str>> {
+        let command = commands::find(args).ok_or("ERR Unknown Redis command called from script")?;
+        let spec = command.spec;
+        if !command.subcommands.is_empty() && args.len() > 1 {
+            return Err("ERR Unknown Redis command called from script".into());
+        }
+        if !arity_fits(spec.arity, args.len()) {
+            return Err("ERR Wrong number of args calling Redis command from script".into());
+        }
+        let runs_here = match spec.run {
+            Run::Data(_) | Run::Walk(_) => true,
+            Run::Server(_) => !spec.locks || matches!(self.shards, Shards::Own(_)),
+            _ => false,
+        };
+        if spec.flags.has(Flags::NOSCRIPT) || !runs_here {
+            return Err("ERR This Redis command is not allowed from script".into());
+        }
+        let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
+        if writes && self.progress.read_only {
+            return Err("ERR Write commands are not allowed from read-only scripts.".into());
+        }
+        if self.progress.is_full && !self.progress.wrote && spec.flags.has(Flags::DENYOOM) {
+            return Err(OOM.into());
+        }
+        Ok(command)
+    }
+
+    fn run(&mut self, command: &'static Command, args: &Args<'_>, version: Version, out: &mut Output) {
+        let spec = command.spec;
+        let (state, now) = (self.state, self.progress.now);
+        let outcome = match spec.run {
+            Run::Data(run) => self.run_data(command, run, args, version, out),
+            Run::Walk(run) => match &mut self.shards {
+                Shards::All(shards) => {
+                    let mut walk = Walk::held(&state.keyspace, shards, self.client.db(), now);
+                    run(&mut walk, args, &mut Reply::new(out, version))
+                }
+                Shards::Own(_) => {
+                    self.release();
+                    let mut walk = Walk::new(&state.keyspace, self.client.db(), now);
+                    run(&mut walk, args, &mut Reply::new(out, version))
+                }
+            },
+            Run::Server(run) => {
+                if spec.locks {
+                    self.release();
+                }
+                let mut ctx = Ctx { state, client: self.client, now };
+                run(&mut ctx, args, &mut Reply::new(out, version))
+            }
+            Run::Exec | Run::Script(_) | Run::Load(_) | Run::Container => Outcome::Done,
+        };
+        let mut reply = Reply::new(out, version);
+        match outcome {
+            // Nothing waits in a script.
+            Outcome::Block(block) => block.nil.write(&mut reply),
+            Outcome::Sleep(_) => reply.ok(),
+            Outcome::Later(_) => reply.error("ERR this command takes its time and cannot run in a script"),
+            Outcome::Done | Outcome::Close | Outcome::Shutdown => {}
+        }
+    }
+
+    fn run_data(
+        &mut self,
+        command: &'static Command,
+        run: fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome,
+        args: &Args<'_>,
+        version: Version,
+        out: &mut Output,
+    ) -> Outcome {
+        let keyspace = &self.state.keyspace;
+        let mut few = arrayvec::ArrayVec::<Key<'_>, 8>::new();
+        let mut many = Vec::new();
+        let found = command.spec.keys.each(args, |index| {
+            let (bytes, hash) = (args.at(index), keyspace.hash(args.at(index)));
+            let key = Key { bytes, hash, shard: keyspace.shard_of(hash) };
+            if many.is_empty() && few.try_push(key).is_ok() {
+                return;
+            }
+            many.extend(few.drain(..));
+            many.push(key);
+        });
+        let keys: &mut [Key<'_>] = match found {
+            true if many.is_empty() => &mut few,
+            true => &mut many,
+            false => &mut [],
+        };
+        let (db, now, access) = (self.client.db(), self.progress.now, self.progress.access);
+        let limits = &self.config.limits;
+        let client = &mut *self.client;
+        let mut run_on = |shards: &mut [&mut Shard], keys: &[Key<'_>]| {
+            let mut view = View::new(shards, keys, db, now, access).with_limits(limits);
+            let outcome = run(&mut view, args, &mut Reply::new(out, version));
+            track(client, command.spec, &mut view);
+            outcome
+        };
+        match &mut self.shards {
+            Shards::All(shards) => run_on(shards, keys),
+            Shards::Own(held) => {
+                match command.spec.keys {
+                    Keys::All => held.lock_all(),
+                    _ => keys.iter_mut().for_each(|key| key.shard = held.lock(key.shard)),
+                }
+                run_on(&mut held.shards(), keys)
+            }
+        }
+    }
+
+    /// Gives back the shards that are the script's own.
+    pub(super) fn release(&mut self) {
+        if let Shards::Own(held) = &mut self.shards {
+            held.release(self.garbage);
+        }
+    }
+}
+
+impl Host for Calls<'_, '_, '_> {
+    fn call(&mut self, buf: &[u8], spans: &[Span], version: Version, out: &mut Output) {
+        let args = Args::new(buf, spans);
+        let mark = out.mark();
+        let command = match self.admit(&args) {
+            Ok(command) => command,
+            Err(text) => return Reply::new(out, version).error(&text),
+        };
+        self.progress.wrote |= command.spec.flags.has(Flags::WRITE);
+        let start = clock::monotonic_ns();
+        self.run(command, &args, version, out);
+        let stats = &self.stats.commands[command.id];
+        stats.record(clock::monotonic_ns() - start, self.config.latency_tracking);
+        if out.is_error_since(mark) {
+            stats.failed.add(1);
+            self.stats.errors.add(1);
+            self.stats.error_kinds.note(out.since(mark));
+        }
+        if keyspace::take_stirred() {
+            let by = Some(self.client.info.id);
+            let around = Around { state: self.state, config: self.config, now: self.progress.now, by };
+            let ready = match &mut self.shards {
+                Shards::All(shards) => block::tell(around, shards),
+                Shards::Own(held) => block::tell(around, &mut held.shards()),
+            };
+            self.progress.ready.extend(ready);
+        }
+    }
+
+    fn may(&self, buf: &[u8], spans: &[Span]) -> Option<bool> {
+        commands::find(&Args::new(buf, spans)).map(|_| true)
+    }
+
+    fn log(&self, level: i64, line: &[u8]) {
+        script::log(level, line);
+    }
+}
