@@ -141,6 +141,10 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let rows = cenote::commands::registry().rows();
     let state = Arc::new(State::new(ConfigHandle::new(loaded.config), handle, workers, rows, loaded.file, now));
     let _ = state.set_log_level.set(set_log_level);
+    if let Err(fault) = cenote::commands::load_users(&state) {
+        eprintln!("cenote: {fault}");
+        return ExitCode::from(USAGE);
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

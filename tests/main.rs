@@ -7,6 +7,7 @@
 //! The real servers come from `scripts/oracles`. `CENOTE_UNDER_TEST=path` puts another program in Cenote's place:
 //! a real server there must pass too, which is how the tests themselves are tested.
 
+mod acl;
 mod administration;
 mod check;
 mod clients;

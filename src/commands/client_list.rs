@@ -3,8 +3,7 @@
 
 use super::{Args, Ctx, Outcome, SYNTAX_ERROR, fail, registry};
 use crate::protocol::{Reply, parse_i64};
-use crate::state::{ClientInfo, DEFAULT_USER, Kind};
-use std::fmt::Write;
+use crate::state::{Acl, ClientInfo, Kind};
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,7 +53,7 @@ impl Test<'_> {
             Self::Addr(addr) => client.origin.addr.as_bytes() == *addr,
             Self::Laddr(addr) => client.origin.laddr.as_bytes() == *addr,
             Self::Ip(ip) => ip_of(&client.origin.addr).as_bytes() == *ip,
-            Self::User(user) => *user == DEFAULT_USER.as_bytes(),
+            Self::User(user) => *client.user.lock().name == **user,
             Self::Name(name) => client.labels.lock().name.as_bytes() == *name,
             Self::LibName(name) => client.labels.lock().lib_name.as_bytes() == *name,
             Self::LibVer(version) => client.labels.lock().lib_ver.as_bytes() == *version,
@@ -110,6 +109,7 @@ impl<'a> Filter<'a> {
 struct Parser<'p, 'a> {
     args: &'p Args<'a>,
     at: usize,
+    acl: &'p Acl,
     databases: usize,
     /// CLIENT KILL and CLIENT LIST differ in what they say of a bad id.
     is_kill: bool,
@@ -117,7 +117,11 @@ struct Parser<'p, 'a> {
 
 type Fault = Vec<u8>;
 
-impl<'a> Parser<'_, 'a> {
+impl<'p, 'a> Parser<'p, 'a> {
+    fn new(ctx: &Ctx<'p>, args: &'p Args<'a>, is_kill: bool) -> Self {
+        Self { args, at: 2, acl: &ctx.state.acl, databases: ctx.state.keyspace.databases(), is_kill }
+    }
+
     fn filter(mut self, skip_me: bool) -> Result<Filter<'a>, Fault> {
         let mut filter = Filter { tests: Vec::new(), skip_me };
         while self.at < self.args.len() {
@@ -149,8 +153,8 @@ impl<'a> Parser<'_, 'a> {
             b"ADDR" => Test::Addr(value),
             b"LADDR" => Test::Laddr(value),
             b"IP" => Test::Ip(value),
-            b"USER" if value == DEFAULT_USER.as_bytes() => Test::User(value),
-            b"USER" => return Err(quoted("ERR No such user '", value, "'")),
+            b"USER" if self.acl.get(value).is_none() => return Err(quoted("ERR No such user '", value, "'")),
+            b"USER" => Test::User(value),
             b"NAME" => Test::Name(value),
             b"LIB-NAME" => Test::LibName(value),
             b"LIB-VER" => Test::LibVer(value),
@@ -231,13 +235,14 @@ fn quoted(before: &str, text: &[u8], after: &str) -> Fault {
 }
 
 pub(super) fn list(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let parser = Parser { args, at: 2, databases: ctx.state.keyspace.databases(), is_kill: false };
+    let parser = Parser::new(ctx, args, false);
     match parser.filter(false) {
         Err(text) => reply.error_bytes(&text),
         Ok(filter) => {
             let mut text = String::new();
             for client in filter.choose(ctx) {
-                describe(&mut text, &client, ctx, args);
+                text += &seen_by(ctx, &client, args);
+                text.push('\n');
             }
             reply.verbatim("txt", text.as_bytes());
         }
@@ -246,8 +251,7 @@ pub(super) fn list(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
 }
 
 pub(super) fn info(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let mut text = String::new();
-    describe(&mut text, &ctx.client.info, ctx, args);
+    let text = seen_by(ctx, &ctx.client.info, args) + "\n";
     reply.verbatim("txt", text.as_bytes());
     Outcome::Done
 }
@@ -264,7 +268,7 @@ pub(super) fn kill(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
             }
         };
     }
-    let parser = Parser { args, at: 2, databases: ctx.state.keyspace.databases(), is_kill: true };
+    let parser = Parser::new(ctx, args, true);
     match parser.filter(true) {
         Err(text) => {
             reply.error_bytes(&text);
@@ -320,14 +324,19 @@ fn flags_of(client: &ClientInfo) -> String {
 /// Bytes of a connection's own structures, its buffers excepted.
 const OWN_BYTES: usize = 1024;
 
-/// Appends a connection's line.
-fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_>) {
+/// A connection's line. Only of the own connection is it known which arguments it is running with.
+fn seen_by(ctx: &Ctx<'_>, client: &ClientInfo, args: &Args<'_>) -> String {
+    let argv = if client.id == ctx.client.info.id { args.from(0).map(<[u8]>::len).sum() } else { 0 };
+    line(client, argv, ctx.now)
+}
+
+/// A connection's line; `argv` are the bytes of the arguments that it is running with.
+pub(super) fn line(client: &ClientInfo, argv: usize, now: i64) -> String {
     let labels = client.labels.lock().clone();
-    let seconds_since = |then: i64| (ctx.now - then).max(0) / 1000;
+    let user = String::from_utf8_lossy(&client.user.lock().name).into_owned();
+    let seconds_since = |then: i64| (now - then).max(0) / 1000;
     let (query, capacity) = (client.query_bytes.load(Relaxed), client.query_capacity.load(Relaxed));
     let output = client.output_bytes.load(Relaxed);
-    // Only of the own connection is it known that it is running a command.
-    let argv = if client.id == ctx.client.info.id { args.from(0).map(<[u8]>::len).sum() } else { 0 };
     let origin = &client.origin;
     let words =
         origin.addr.len() + origin.laddr.len() + labels.name.len() + labels.lib_name.len() + labels.lib_ver.len();
@@ -338,11 +347,10 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
         Some(id) => registry().name(id as usize).unwrap_or("NULL"),
         None => "NULL",
     };
-    let _ = writeln!(
-        out,
+    format!(
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={channels} psub={patterns} ssub={shards} multi={} watch={} \
          qbuf={query} qbuf-free={} argv-mem={argv} multi-mem={multi} rbs=0 rbp=0 obl=0 oll={} omem={output} \
-         tot-mem={total} events={} cmd={command} user={DEFAULT_USER} redir={} resp={} lib-name={} lib-ver={} \
+         tot-mem={total} events={} cmd={command} user={user} redir={} resp={} lib-name={} lib-ver={} \
          io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         origin.addr,
@@ -366,5 +374,5 @@ fn describe(out: &mut String, client: &ClientInfo, ctx: &Ctx<'_>, args: &Args<'_
         client.net_in.get(),
         client.net_out.get(),
         client.commands.get(),
-    );
+    )
 }

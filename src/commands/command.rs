@@ -245,8 +245,10 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], KeyFlags)>, &'static st
         return Err("ERR Invalid number of arguments specified for command");
     }
     let mut keys = Vec::new();
+    let name = spec.name;
     for spec in specs.iter().filter(|spec| !spec.flags.has(KeyFlags::NOT_KEY)) {
-        let found = spec.each(&inner, &mut |index| keys.push((inner.at(index), spec.flags)));
+        let flags = spec.flags_with(name, &inner);
+        let found = spec.each(&inner, &mut |index| keys.push((inner.at(index), flags)));
         if !found && spec.flags.any(KeyFlags::INCOMPLETE) {
             continue;
         }
@@ -274,21 +276,9 @@ fn getkeysandflags(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
     for (key, flags) in keys {
         reply.array(2);
         reply.bulk(key);
-        names(reply, with_options(flags, args).names());
+        names(reply, flags.names());
     }
     Outcome::Done
-}
-
-/// What a key's flags come to with the options at hand, where they depend on them: SET, without GET, overwrites.
-fn with_options(flags: KeyFlags, args: &Args<'_>) -> KeyFlags {
-    if !flags.has(KeyFlags::VARIABLE_FLAGS) {
-        return flags;
-    }
-    // The arguments are those of COMMAND GETKEYSANDFLAGS, then the command's own.
-    match (5..args.len()).any(|index| args.is(index, "get")) {
-        true => KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE),
-        false => KeyFlags::OW.or(KeyFlags::UPDATE),
-    }
 }
 
 #[cfg(test)]

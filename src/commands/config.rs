@@ -1,6 +1,6 @@
 //! CONFIG: looking at the directives and changing them while the server runs. What a value means is `config`'s.
 
-use super::{Args, Ctx, Flags, Outcome, Run, SYNTAX_ERROR, Spec, fail, help};
+use super::{Args, Ctx, Flags, Outcome, Run, SYNTAX_ERROR, Spec, acl_file, fail, help};
 use crate::config::directives::{Effect, find};
 use crate::config::{Config, SetError, io_text};
 use crate::open_files;
@@ -93,6 +93,9 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         Ok(config) => config,
         Err(error) => return fail(reply, &format!("ERR {error}")),
     };
+    if changed.contains(&"requirepass") {
+        ctx.state.acl.set_default_password(&config.requirepass);
+    }
     if changed.contains(&"notify-keyspace-events") {
         ctx.state.listen(&config);
     }
@@ -138,7 +141,9 @@ fn rewrite(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(path) = &ctx.state.config_file else {
         return fail(reply, "ERR The server is running without a config file");
     };
-    match ctx.state.config.load().rewrite_file(path) {
+    let config = ctx.state.config.load();
+    let users = acl_file::lines_for_config(ctx.state, &config);
+    match config.rewrite_file(path, users.as_deref()) {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(&format!("ERR Rewriting config file: {}", io_text(&error))),
     }

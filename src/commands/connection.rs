@@ -2,9 +2,10 @@
 
 use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail};
 use crate::protocol::{Reply, Version, parse_i64};
+use crate::state::acl::{Context, Reason};
 use crate::state::{DEFAULT_USER, ReplyMode, TrackingOptions};
 use crate::version;
-use std::hint::black_box;
+use std::sync::atomic::Ordering;
 
 const QUICK: Flags = Flags::FAST.or(Flags::LOADING).or(Flags::STALE);
 const HANDSHAKE: Flags = QUICK.or(Flags::NOSCRIPT).or(Flags::NO_AUTH).or(Flags::ALLOW_BUSY);
@@ -136,12 +137,12 @@ fn quit(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 
 fn auth(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (user, password) = match args.len() {
-        2 if ctx.state.config.load().requirepass.is_empty() => return fail(reply, NO_PASSWORD),
+        2 if ctx.state.acl.has_no_password() => return fail(reply, NO_PASSWORD),
         2 => (DEFAULT_USER.as_bytes(), args.at(1)),
         3 => (args.at(1), args.at(2)),
         _ => return fail(reply, super::SYNTAX_ERROR),
     };
-    if !authenticate(ctx, user, password) {
+    if !authenticate(ctx, args.at(0), user, password) {
         return fail(reply, WRONG_PASSWORD);
     }
     reply.ok();
@@ -149,27 +150,14 @@ fn auth(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 }
 
 /// Authenticates the connection; a failure leaves it as it was.
-fn authenticate(ctx: &mut Ctx<'_>, user: &[u8], password: &[u8]) -> bool {
-    let config = ctx.state.config.load();
-    let expected = config.requirepass.as_bytes();
-    // Without a password, any will do.
-    let matches = user == DEFAULT_USER.as_bytes() && (expected.is_empty() || is_same_secret(password, expected));
-    if matches {
-        ctx.client.authenticated = true;
-    } else {
-        ctx.state.clients.auth_failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+fn authenticate(ctx: &mut Ctx<'_>, command: &[u8], user: &[u8], password: &[u8]) -> bool {
+    if ctx.state.log_in(ctx.client, user, password) {
+        return true;
     }
-    matches
-}
-
-/// Compares in a time that depends on the length of what was given alone, so that nobody can feel their way to the
-/// password.
-fn is_same_secret(given: &[u8], expected: &[u8]) -> bool {
-    let mut difference = usize::from(given.len() != expected.len());
-    for (index, byte) in given.iter().enumerate() {
-        difference |= usize::from(byte ^ expected[black_box(index) % expected.len()]);
-    }
-    black_box(difference) == 0
+    ctx.state.acl.refused.auth.fetch_add(1, Ordering::Relaxed);
+    let context = if ctx.client.multi.is_some() { Context::Multi } else { Context::TopLevel };
+    super::acl_check::note(ctx.state, ctx.client, (Reason::Auth, context), command, user, ctx.now);
+    false
 }
 
 /// What HELLO asks for.
@@ -219,11 +207,11 @@ fn hello(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         }
     };
     if let Some((user, password)) = hello.credentials
-        && !authenticate(ctx, user, password)
+        && !authenticate(ctx, args.at(0), user, password)
     {
         return fail(reply, WRONG_PASSWORD);
     }
-    if !ctx.client.is_authenticated(&ctx.state.config.load()) {
+    if !ctx.client.is_authenticated(&ctx.state.acl) {
         return fail(reply, HELLO_NEEDS_AUTH);
     }
     if let Some(name) = hello.name {
@@ -283,23 +271,10 @@ fn reset(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     client.select(0);
     client.set_version(Version::V2);
     client.reply_mode = ReplyMode::On;
-    client.authenticated = ctx.state.config.load().requirepass.is_empty();
+    ctx.state.log_out(client);
     client.info.no_evict.store(false, Relaxed);
     client.info.no_touch.store(false, Relaxed);
     client.info.labels.lock().name.clear();
     reply.simple("RESET");
     Outcome::Done
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_equal_or_not() {
-        assert!(is_same_secret(b"hush", b"hush"));
-        for given in [b"".as_slice(), b"hus", b"hush!", b"hushhush", b"HUSH", b"husi", b"\0\0\0\0"] {
-            assert!(!is_same_secret(given, b"hush"), "{given:?}");
-        }
-    }
 }

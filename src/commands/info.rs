@@ -5,6 +5,7 @@ use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
 use crate::source::{Cause, FeedSnapshot, PoolSnapshot, SourceSnapshot};
+use crate::state::acl::Denial;
 use crate::state::{CommandStats, Kind, State, percentile_ns};
 use crate::{clock, process, version};
 use std::fmt::Display;
@@ -300,9 +301,13 @@ fn stats(page: &mut Page<'_>) {
     page.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     page.zeros(&["eventloop_cycles", "eventloop_duration_sum", "eventloop_duration_cmd_sum"]);
     page.zeros(&["instantaneous_eventloop_cycles_per_sec", "instantaneous_eventloop_duration_usec"]);
-    page.add("acl_access_denied_auth", state.clients.auth_failures.load(Ordering::Relaxed));
-    page.zeros(&["acl_access_denied_cmd", "acl_access_denied_key"]);
-    page.add("acl_access_denied_channel", 0);
+    let refused = &state.acl.refused;
+    page.add("acl_access_denied_auth", refused.auth.load(Ordering::Relaxed));
+    for (name, denial) in
+        [("cmd", Denial::Command), ("key", Denial::Key), ("channel", Denial::Channel), ("db", Denial::Database)]
+    {
+        page.add(&format!("acl_access_denied_{name}"), refused.denied[denial as usize].load(Ordering::Relaxed));
+    }
 }
 
 fn replication(page: &mut Page<'_>) {

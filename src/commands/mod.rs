@@ -2,6 +2,10 @@
 //! dispatch, locking, read-through, COMMAND, the metrics and COMPATIBILITY.md. A handler knows its arguments, its
 //! reply and either the locked keys ([`View`]) or the server's state ([`Ctx`]); no locks, sockets or databases.
 
+mod acl;
+mod acl_check;
+mod acl_file;
+mod acl_rules;
 mod args;
 mod bitmap;
 mod block;
@@ -61,6 +65,8 @@ mod zset_combine;
 mod zset_pop;
 mod zset_range;
 
+pub use acl_check::{Denied, check_acl, permit};
+pub use acl_file::load_users;
 pub use args::{Args, c_text};
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
 pub use later::{Answer, Later};
@@ -76,6 +82,7 @@ use crate::state::{Client, State};
 use std::time::Duration;
 
 const FAMILIES: &[&[Spec]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     client_tracking::COMMANDS,

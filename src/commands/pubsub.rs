@@ -188,6 +188,10 @@ fn subscribe(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>, subject:
         ctx.state.pubsub.subscribe(ctx.client, subject, name);
         confirm(ctx, reply, words(subject).0, Some(name), subject);
     }
+    // Who changed the user a moment ago may have looked at its subscriptions before these were there.
+    if !ctx.client.knows_user(&ctx.state.acl) {
+        ctx.state.look_up_user(ctx.client);
+    }
     Outcome::Done
 }
 

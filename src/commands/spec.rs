@@ -108,6 +108,11 @@ macro_rules! bits {
                 self.0 & other.0 != 0
             }
 
+            /// Each with its name.
+            pub fn all() -> impl Iterator<Item = (Self, &'static str)> {
+                Self::NAMES.iter().copied()
+            }
+
             /// The names, in the order in which COMMAND INFO gives them.
             pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
                 Self::NAMES.iter().filter(move |(bit, name)| self.has(*bit) && !name.is_empty()).map(|(_, name)| *name)
@@ -381,6 +386,19 @@ impl Keys {
 }
 
 impl KeySpec {
+    /// What the command does with these keys, where that depends on its arguments: SET only reads with GET, BITFIELD
+    /// only writes with SET or INCRBY.
+    pub fn flags_with(&self, command: &str, args: &super::Args<'_>) -> KeyFlags {
+        let (changes, reads) =
+            (KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE), KeyFlags::RO.or(KeyFlags::ACCESS));
+        match command {
+            _ if !self.flags.has(KeyFlags::VARIABLE_FLAGS) => self.flags,
+            "set" if !(3..args.len()).any(|index| args.is(index, "get")) => KeyFlags::OW.or(KeyFlags::UPDATE),
+            "bitfield" if only_gets(args) => reads,
+            _ => changes,
+        }
+    }
+
     /// Calls `found` with the index of each key argument, in order; see [`Keys::each`].
     pub fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
         let begin = match self.begin {
@@ -427,4 +445,17 @@ impl KeySpec {
         }
         true
     }
+}
+
+/// True if a BITFIELD's operations, which begin with its third argument, only read.
+fn only_gets(args: &super::Args<'_>) -> bool {
+    let mut at = 2;
+    while at < args.len() {
+        at += match () {
+            () if args.is(at, "get") && at + 2 < args.len() => 3,
+            () if args.is(at, "overflow") && at + 1 < args.len() => 2,
+            () => return false,
+        };
+    }
+    true
 }

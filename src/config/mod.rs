@@ -20,6 +20,7 @@ pub use handle::{ConfigHandle, ConfigReader};
 pub use in_force::{Config, Line, SetError};
 pub use limits::Limits;
 pub use load::{Fault, Loaded, Place};
+pub use rewrite::write_in_one_step;
 pub use settings::{Allowed, BindAddr, LogFormat, LogLevel, MaxmemoryPolicy, Settings};
 pub use value::OutputLimit;
 

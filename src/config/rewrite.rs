@@ -2,7 +2,7 @@
 //! Does not know which file was loaded.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,10 @@ impl Config {
     /// Comments, order, blank lines and the lines that already say the value stay as they are.
     /// A line that says another value is replaced; what differs from the default and is not in
     /// the file is appended. `rename-command`, `user`, `include` and the like stay.
-    pub fn rewrite(&self, old: Option<&str>) -> String {
+    ///
+    /// `users` are the words behind `user` of the lines that are to be there, if any may be told: they take the place
+    /// of those that are.
+    pub fn rewrite(&self, old: Option<&str>, users: Option<&[String]>) -> String {
         let old = old.unwrap_or_default();
         let mut lines: Vec<Option<String>> = old.lines().map(|l| Some(l.to_owned())).collect();
         let mentions = mentions(old);
@@ -57,6 +60,9 @@ impl Config {
                 }
             }
         }
+        if let Some(users) = users {
+            place_users(old, users, &mut lines, &mut added);
+        }
         if !added.is_empty() && !old.lines().any(|line| line.trim() == SIGNATURE) {
             added.insert(0, SIGNATURE.to_owned());
         }
@@ -68,48 +74,69 @@ impl Config {
         out
     }
 
-    /// Rewrites a file in one step: another process sees the old one or the new one, and a crash
-    /// leaves one of them. The file keeps its permissions; where it is a link, its target changes.
-    pub fn rewrite_file(&self, path: &Path) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let (path, old) = match path.canonicalize() {
-            Ok(real) => {
-                let text = fs::read_to_string(&real)?;
-                (real, Some(text))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+    /// Rewrites a file; see [`write_in_one_step`].
+    pub fn rewrite_file(&self, path: &Path, users: Option<&[String]>) -> io::Result<()> {
+        let old = match fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-        name.push(format!(".{}-{number}.tmp", std::process::id()));
-        let draft = path.with_file_name(name);
-        let written = self.write_draft(&draft, &path, old.as_deref());
-        if written.is_err() {
-            // The first error is the one to tell; the draft may not even exist.
-            let _ = fs::remove_file(&draft);
-        }
-        written
+        write_in_one_step(path, self.rewrite(old.as_deref(), users).as_bytes())
     }
+}
 
-    fn write_draft(&self, draft: &Path, path: &Path, old: Option<&str>) -> io::Result<()> {
-        let mut file = create_private(draft)?;
-        if old.is_some() {
-            file.set_permissions(fs::metadata(path)?.permissions())?;
+/// Writes a file in one step: another process sees the old one or the new one, and a crash leaves one of them. The file
+/// keeps its permissions, a new one is its owner's alone; where it is a link, its target changes.
+pub fn write_in_one_step(path: &Path, text: &[u8]) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (path, permissions) = match path.canonicalize() {
+        Ok(real) => {
+            let permissions = fs::metadata(&real)?.permissions();
+            (real, Some(permissions))
         }
-        file.write_all(self.rewrite(old).as_bytes())?;
-        file.sync_all()?;
-        fs::rename(draft, path)?;
-        // The new name is safe once the directory is written.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+        Err(error) => return Err(error),
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}-{number}.tmp", std::process::id()));
+    let draft = path.with_file_name(name);
+    let written = write_draft(&draft, &path, permissions, text);
+    if written.is_err() {
+        // The first error is the one to tell; the draft may not even exist.
+        let _ = fs::remove_file(&draft);
     }
+    written
+}
+
+fn write_draft(draft: &Path, path: &Path, permissions: Option<Permissions>, text: &[u8]) -> io::Result<()> {
+    let mut file = create_private(draft)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(draft, path)?;
+    // The new name is safe once the directory is written.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A new file that only its owner may read: it may hold passwords.
 fn create_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Puts the `user` lines where such lines were, the others behind all.
+fn place_users(old: &str, users: &[String], lines: &mut [Option<String>], added: &mut Vec<String>) {
+    let is_user =
+        |line: &&str| line.split_ascii_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("user"));
+    let mut new = users.iter().map(|user| format!("user {user}"));
+    for (place, _) in old.lines().enumerate().filter(|(_, line)| is_user(line)) {
+        lines[place] = new.next();
+    }
+    added.extend(new);
 }
 
 fn mentions(old: &str) -> HashMap<usize, Mention> {

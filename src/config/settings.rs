@@ -92,6 +92,12 @@ pub struct Settings {
     pub protected_mode: bool,
     /// The password of the default user; empty: none. A secret.
     pub requirepass: String,
+    /// The file with the users; empty: none.
+    pub aclfile: String,
+    /// `acl-pubsub-default allchannels`: new users may use all channels.
+    pub acl_pubsub_default_all: bool,
+    /// Entries kept of ACL LOG.
+    pub acllog_max_len: u64,
     /// Path of the Unix socket; empty: none.
     pub unixsocket: String,
     /// `notify-keyspace-events`: letters.
@@ -192,6 +198,9 @@ impl Settings {
             bind: get("bind").split_whitespace().map(bind_addr).collect(),
             protected_mode: yes("protected-mode"),
             requirepass: text("requirepass"),
+            aclfile: text("aclfile"),
+            acl_pubsub_default_all: get("acl-pubsub-default") == "allchannels",
+            acllog_max_len: number(get("acllog-max-len")),
             unixsocket: text("unixsocket"),
             notify_keyspace_events: text("notify-keyspace-events"),
             unixsocketperm: u32::from_str_radix(get("unixsocketperm"), 8).unwrap_or(0),

@@ -32,9 +32,9 @@ const POLICIES: &[&str] = &[
 
 /// All directives, sorted by name.
 pub static DIRECTIVES: &[Directive] = &[
-    one_of("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels"),
-    text("aclfile", "").immutable(),
-    int("acllog-max-len", 0, LONG, "128"),
+    one_of("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels").applied(),
+    text("aclfile", "").immutable().applied(),
+    int("acllog-max-len", 0, LONG, "128").applied(),
     int("active-defrag-cycle-max", 1, 99, "25"),
     int("active-defrag-cycle-min", 1, 99, "1"),
     int("active-defrag-cycle-us", 0, 100000, "500"),
@@ -268,7 +268,7 @@ pub static DIRECTIVES: &[Directive] = &[
     text("unixsocketgroup", "").immutable(),
     octal("unixsocketperm", 0o777, "0").applied().immutable(),
     yes_no("use-exit-on-panic", "no").hidden(),
-    line("user", 1).secret(),
+    line("user", 1).applied().secret(),
     yes_no("vset-force-single-threaded-execution", "no"),
     int("watchdog-period", 0, INT, "0").hidden(),
     int("workers", 0, 1024, "0").applied().immutable(),

@@ -5,6 +5,7 @@ use super::dispatch::Dispatch;
 use super::multi;
 use crate::commands::{self, Args, Command, Flags, Run, Spec};
 use crate::protocol::Version;
+use crate::state::acl::Context;
 use std::sync::atomic::Ordering;
 
 impl Dispatch<'_> {
@@ -28,11 +29,18 @@ impl Dispatch<'_> {
         if spec.flags.has(Flags::PROTECTED) && !self.config.enable_debug_command.permits(self.client.info.is_local()) {
             return Err(Refusal::error(DEBUG_REFUSED.into(), command));
         }
-        if !self.client.is_authenticated(self.config) && !spec.flags.has(Flags::NO_AUTH) {
+        if !self.client.is_authenticated(&self.state.acl) && !spec.flags.has(Flags::NO_AUTH) {
             return Err(Refusal::error("NOAUTH Authentication required.".into(), command));
         }
         if multi.is_some() && spec.flags.has(Flags::NO_MULTI) {
             return Err(Refusal::error("ERR Command not allowed inside a transaction".into(), command));
+        }
+        if !self.client.user.is_free() {
+            let context = if multi.is_some() { Context::Multi } else { Context::TopLevel };
+            if let Err(denied) = commands::permit(self.state, self.client, context, command, args, now) {
+                let text = [b"NOPERM ", denied.text(&self.client.user).as_slice()].concat();
+                return Err(Refusal::Error(text, Some(command)));
+            }
         }
         // What is queued takes memory, whatever it does.
         let takes_memory = match multi {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::script::Host;
+use crate::state::acl::Context;
 use crate::state::{Client, State, WorkerStats};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -162,6 +163,11 @@ impl Host for Calls<'_, '_, '_> {
             Ok(command) => command,
             Err(text) => return Reply::new(out, version).error(&text),
         };
+        let now = self.progress.now;
+        if let Err(denied) = commands::permit(self.state, self.client, Context::Script, command, &args, now) {
+            let text = [b"ERR ACL failure in script: ", denied.text(&self.client.user).as_slice()].concat();
+            return Reply::new(out, version).error_bytes(&text);
+        }
         self.progress.wrote |= command.spec.flags.has(Flags::WRITE);
         let start = clock::monotonic_ns();
         self.run(command, &args, version, out);
@@ -184,7 +190,9 @@ impl Host for Calls<'_, '_, '_> {
     }
 
     fn may(&self, buf: &[u8], spans: &[Span]) -> Option<bool> {
-        commands::find(&Args::new(buf, spans)).map(|_| true)
+        let args = Args::new(buf, spans);
+        let command = commands::find(&args)?;
+        Some(commands::check_acl(&self.client.user, command, &args, self.client.db()).is_ok())
     }
 
     fn log(&self, level: i64, line: &[u8]) {

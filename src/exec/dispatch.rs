@@ -145,6 +145,7 @@ impl<'d> Dispatch<'d> {
         let mut at = 0;
         while at < requests.len() {
             batch.now = clock::wall_ms(batch.clock);
+            self.know_user();
             let inside = self.enter();
             let is_plain = inside.is_some() && self.is_plain(&batch, at);
             let (ran, after) = if is_plain { self.group(&mut batch, at, out) } else { (0, None) };
@@ -194,7 +195,8 @@ impl<'d> Dispatch<'d> {
             if !arity_fits(spec.arity, args.len()) {
                 continue;
             }
-            let fills = spec.fill.with(&args) != commands::Fill::No;
+            let fills = spec.fill.with(&args) != commands::Fill::No
+                && commands::check_acl(&self.client.user, command, &args, db).is_ok();
             spec.keys.each(&args, |at| {
                 let key = args.at(at);
                 let hash = keyspace.hash(key);
@@ -208,6 +210,14 @@ impl<'d> Dispatch<'d> {
                     let _ = changed.try_push(hash);
                 }
             });
+        }
+    }
+
+    /// Sees that the user is known as it is now.
+    #[inline]
+    pub(super) fn know_user(&mut self) {
+        if !self.client.knows_user(&self.state.acl) {
+            self.state.look_up_user(self.client);
         }
     }
 
@@ -236,14 +246,16 @@ impl<'d> Dispatch<'d> {
     fn group(&mut self, batch: &mut Batch<'_>, from: usize, out: &mut Output) -> (usize, Option<After>) {
         let state = self.state;
         let keyspace = &state.keyspace;
-        let has_routes = state.sources.has_routes();
+        let (has_routes, db) = (state.sources.has_routes(), self.client.db());
         let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
         let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
         let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
         let mut collections = false;
         for index in from..batch.requests.len().min(from + GROUP) {
             let args = batch.args(index);
-            let Some(plan) = plan(&args, &mut keys, has_routes, |key| keyspace.hash(key)) else { break };
+            let user = &self.client.user;
+            let may = |command: &Command| commands::check_acl(user, command, &args, db).is_ok();
+            let Some(plan) = plan(&args, &mut keys, has_routes, may, |key| keyspace.hash(key)) else { break };
             for key in &mut keys[plan.keys.clone()] {
                 key.shard = keyspace.shard_of(key.hash);
                 insert_sorted(&mut order, key.shard as u16);
@@ -262,7 +274,6 @@ impl<'d> Dispatch<'d> {
         for key in &mut keys {
             key.shard = order.binary_search(&(key.shard as u16)).unwrap_or_default();
         }
-        let db = self.client.db();
         fetch_ahead(&shards, &keys, db, collections);
         let access = self.access(batch);
         let version = self.client.version;
@@ -635,7 +646,7 @@ impl<'d> Dispatch<'d> {
     }
 
     #[cold]
-    fn count_error(&self, text: &[u8]) {
+    pub(super) fn count_error(&self, text: &[u8]) {
         self.stats.errors.add(1);
         self.stats.error_kinds.note(text);
     }
@@ -713,12 +724,13 @@ fn plan<'a>(
     args: &Args<'a>,
     keys: &mut ArrayVec<Key<'a>, GROUP_KEYS>,
     has_routes: bool,
+    may: impl Fn(&Command) -> bool,
     hash: impl Fn(&[u8]) -> Hash,
 ) -> Option<Planned> {
     let command = commands::find(args)?;
     let Run::Data(run) = command.spec.run else { return None };
     let is_special = command.spec.flags.has(Flags::BLOCKING) || matches!(command.spec.keys, Keys::All);
-    if is_special || !arity_fits(command.spec.arity, args.len()) {
+    if is_special || !arity_fits(command.spec.arity, args.len()) || !may(command) {
         return None;
     }
     if has_routes && fills_before(command, args) {

@@ -14,6 +14,7 @@ use super::script::Alone;
 use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
+use crate::state::acl::Context;
 use crate::state::{Inside, Kind, Multi, Watched, Watching};
 use std::ops::Range;
 use std::time::Duration;
@@ -240,6 +241,9 @@ impl Dispatch<'_> {
                 ran.pieces.push((std::mem::take(&mut ran.last), index));
                 continue;
             }
+            if !self.may_run_queued(queued, &mut ran.last, batch.now) {
+                continue;
+            }
             let (out, version) = (&mut ran.last, self.client.version);
             let mark = out.mark();
             let access = self.access(batch);
@@ -275,6 +279,20 @@ impl Dispatch<'_> {
         }
         ran.rest = block::serve(around, shards, numbers, ready, self.garbage);
         ran
+    }
+
+    /// Whether the user still may run a command that it might when it was queued; else the error is written.
+    fn may_run_queued(&mut self, queued: &Queued<'_>, out: &mut Output, now: i64) -> bool {
+        self.know_user();
+        let Queued { command, args, .. } = queued;
+        let Err(denied) = commands::permit(self.state, self.client, Context::Multi, command, args, now) else {
+            return true;
+        };
+        let mark = out.mark();
+        Reply::new(out, self.client.version).error(&denied.text_in_exec());
+        self.count_error(out.since(mark));
+        self.stats.commands[command.id].rejected.add(1);
+        false
     }
 
     /// Writes what a command left to be written, and shows it to the monitors. Returns the transaction's outcome.
@@ -313,6 +331,9 @@ impl Dispatch<'_> {
             out.append(piece);
             let Queued { command, args, .. } = &queued[index];
             let Run::Server(run) = command.spec.run else { continue };
+            if !self.may_run_queued(&queued[index], out, batch.now) {
+                continue;
+            }
             let (mark, version) = (out.mark(), self.client.version);
             let mut ctx = Ctx { state: self.state, client: self.client, now: batch.now };
             let outcome = run(&mut ctx, args, &mut Reply::new(out, version));

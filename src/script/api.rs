@@ -206,7 +206,7 @@ fn add_version(redis: &Table) -> Result<()> {
 /// `redis.acl_check_cmd`.
 fn may(lua: &Lua, args: &MultiValue, bridge: &Bridge) -> Result<Faulty<Value>> {
     if args.is_empty() {
-        return line("ERR Please specify at least one argument for this redis.acl_check_cmd() call");
+        return line("ERR Please specify at least one argument for this redis lib call");
     }
     let mut words = Vec::new();
     for value in args {

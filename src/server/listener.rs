@@ -245,7 +245,7 @@ impl Acceptor {
         sockets::set_options(&socket, config.tcp_keepalive)?;
         let laddr = socket.local_addr()?.to_string();
         let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), is_unix: false, worker: 0 };
-        self.hand_over(&config, Accepted::Tcp(socket), origin);
+        self.hand_over(Accepted::Tcp(socket), origin);
         Ok(())
     }
 
@@ -260,7 +260,7 @@ impl Acceptor {
         }
         let fd = socket.as_raw_fd();
         let origin = Origin { addr: addr.into(), laddr: addr.into(), fd, is_unix: true, worker: 0 };
-        self.hand_over(&config, Accepted::Unix(socket), origin);
+        self.hand_over(Accepted::Unix(socket), origin);
         Ok(())
     }
 
@@ -268,7 +268,7 @@ impl Acceptor {
     fn refusal(&self, config: &Config, is_local: bool) -> Option<&'static str> {
         let why = if self.state.clients.len() >= config.maxclients as usize {
             TOO_MANY
-        } else if config.protected_mode && config.requirepass.is_empty() && !is_local {
+        } else if config.protected_mode && self.state.acl.has_no_password() && !is_local {
             PROTECTED
         } else {
             return None;
@@ -290,14 +290,14 @@ impl Acceptor {
         });
     }
 
-    fn hand_over(&self, config: &Config, socket: Accepted, mut origin: Origin) {
+    fn hand_over(&self, socket: Accepted, mut origin: Origin) {
         let Some((index, worker)) = self.workers.iter().enumerate().min_by_key(|(_, worker)| worker.connections())
         else {
             return;
         };
         origin.worker = index;
         self.state.clients.accepted.fetch_add(1, Ordering::Relaxed);
-        let client = self.state.clients.connect(origin, config.requirepass.is_empty(), clock::now_ms());
+        let client = self.state.clients.connect(origin, self.state.acl.is_open(), clock::now_ms());
         worker.take_over(socket, client);
     }
 }

@@ -594,7 +594,7 @@ impl Session {
         if self.failed.is_some() {
             return self.failed.take();
         }
-        let authenticated = self.client.is_authenticated(config);
+        let authenticated = self.client.is_authenticated(&self.state.acl);
         let limits = Limits { max_bulk: config.proto_max_bulk_len as usize, authenticated };
         // AUTH changes the limits of what comes behind it.
         let batch = if authenticated { BATCH } else { 1 };

@@ -1,18 +1,19 @@
 //! Connections as commands see them: what the connection itself keeps ([`Client`]), what others may look at and do
 //! to it ([`ClientInfo`]), and the list of all ([`Clients`]). No sockets.
 
+use super::acl::{Acl, Selector, User};
 use super::pubsub::{Subject, Subscriptions};
 use super::stats::Cell64;
 use super::tracking::Tracking;
 use super::transaction::{Multi, Watching};
-use crate::config::{Config, OutputLimit};
+use crate::config::OutputLimit;
 use crate::keyspace::{Ending, Keyspace, Waiter};
 use crate::protocol::Version;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::Waker;
 
 /// CLIENT REPLY.
@@ -50,7 +51,7 @@ pub struct Labels {
     pub lib_ver: String,
 }
 
-/// The user of every connection, until there are others.
+/// The user of a connection that has not authenticated as another.
 pub const DEFAULT_USER: &str = "default";
 
 /// Where a connection comes from, and who serves it.
@@ -131,6 +132,8 @@ pub struct ClientInfo {
     pub killed: AtomicBool,
     /// Names.
     pub labels: Mutex<Labels>,
+    /// Its user, as it was when it authenticated.
+    pub user: Mutex<Arc<User>>,
     has_outbox: AtomicBool,
     outbox: Mutex<Vec<Bytes>>,
     outbox_bytes: AtomicUsize,
@@ -254,6 +257,9 @@ pub struct Client {
     pub version: Version,
     /// AUTH succeeded, or no password was set when it connected; see [`Client::is_authenticated`].
     pub authenticated: bool,
+    /// Its user, as it was when [`Acl::epoch`] was `acl_epoch`.
+    pub user: Arc<User>,
+    acl_epoch: u64,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// The commands since MULTI.
@@ -276,8 +282,29 @@ impl Client {
 
     /// True if it may run commands: it has authenticated, or there is no password (any more).
     #[inline]
-    pub fn is_authenticated(&self, config: &Config) -> bool {
-        self.authenticated || config.requirepass.is_empty()
+    pub fn is_authenticated(&self, acl: &Acl) -> bool {
+        self.authenticated || acl.is_open()
+    }
+
+    /// True if no user has changed since this connection's was looked up.
+    #[inline]
+    pub fn knows_user(&self, acl: &Acl) -> bool {
+        self.acl_epoch == acl.epoch()
+    }
+
+    /// Makes it a user's, as it was at this epoch.
+    pub(super) fn set_user(&mut self, user: Arc<User>, epoch: u64) {
+        *self.info.user.lock() = Arc::clone(&user);
+        (self.user, self.acl_epoch) = (user, epoch);
+    }
+
+    /// True if its user may listen to everything it is subscribed to.
+    pub(super) fn may_listen_on(&self) -> bool {
+        let subjects = [Subject::Channel, Subject::Pattern, Subject::Shard];
+        subjects.iter().all(|subject| {
+            let mut names = self.subscriptions.of(*subject).iter();
+            names.all(|name| self.user.may_listen(name, *subject == Subject::Pattern))
+        })
     }
 
     /// True if it is subscribed to something.
@@ -337,6 +364,13 @@ impl Client {
     }
 }
 
+/// An epoch that has never been: the user is to be looked up before the first command.
+const NEVER: u64 = u64::MAX;
+
+/// The default user, as far as it matters until then.
+static SOMEBODY: LazyLock<Arc<User>> =
+    LazyLock::new(|| Arc::new(User::new(DEFAULT_USER.as_bytes(), Selector::none(0, false))));
+
 /// All connections.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -350,13 +384,12 @@ pub struct Clients {
     pub output_limit_hits: AtomicU64,
     /// Connections closed because their query buffer was full.
     pub query_limit_hits: AtomicU64,
-    /// Attempts to authenticate that failed.
-    pub auth_failures: AtomicU64,
 }
 
 impl Clients {
     /// Registers a connection.
     pub fn connect(&self, origin: Origin, authenticated: bool, now: i64) -> Client {
+        let user = Arc::clone(&SOMEBODY);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let info = Arc::new(ClientInfo {
             id,
@@ -389,6 +422,7 @@ impl Clients {
             broadcast: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             labels: Mutex::default(),
+            user: Mutex::new(Arc::clone(&user)),
             has_outbox: AtomicBool::new(false),
             outbox: Mutex::default(),
             outbox_bytes: AtomicUsize::new(0),
@@ -400,6 +434,8 @@ impl Clients {
             info,
             version: Version::V2,
             authenticated,
+            user,
+            acl_epoch: NEVER,
             reply_mode: ReplyMode::On,
             multi: None,
             watching: None,
@@ -436,8 +472,7 @@ impl Clients {
 
     /// Forgets the counts, as CONFIG RESETSTAT does.
     pub fn reset_counts(&self) {
-        let limits = [&self.output_limit_hits, &self.query_limit_hits];
-        for count in [&self.accepted, &self.rejected, &self.auth_failures].into_iter().chain(limits) {
+        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
             count.store(0, Ordering::Relaxed);
         }
     }

@@ -1,6 +1,7 @@
 //! What a command may reach beyond its keys: the keyspace as a whole, the clients, the configuration, the
 //! counters. No sockets, no locks held over a command.
 
+pub mod acl;
 mod client;
 mod errors;
 mod functions;
@@ -21,6 +22,7 @@ mod stats;
 mod tracking;
 mod transaction;
 
+pub use acl::{Acl, User};
 pub use client::{Client, ClientInfo, Clients, DEFAULT_USER, Kind, Origin, ReplyMode};
 pub use errors::ErrorKinds;
 pub use functions::{Functions, LibrarySet, Policy};
@@ -126,6 +128,8 @@ pub struct State {
     pub fills: Fills,
     /// The connections.
     pub clients: Clients,
+    /// The users.
+    pub acl: Acl,
     /// Counters, one set per worker.
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
@@ -202,12 +206,14 @@ impl State {
         let mut hash_seed = [0u8; 8];
         fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
+        let acl = Acl::new(command_rows, &config.load().requirepass);
         let state = Self {
             keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
             config,
             sources: sources.into(),
             fills: Fills::default(),
             clients: Clients::default(),
+            acl,
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
             set_log_level: OnceLock::new(),
@@ -329,6 +335,7 @@ impl State {
         self.workers.iter().for_each(|worker| worker.reset());
         self.keyspace.reset_counts();
         self.clients.reset_counts();
+        self.acl.reset_counts();
         self.fills.reset();
         self.sources.load().reset_counts();
         *self.peak_memory.lock() = (crate::alloc::used(), now);

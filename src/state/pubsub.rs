@@ -125,6 +125,15 @@ impl Channels {
     fn listeners(&self, name: &[u8]) -> usize {
         self.stripe(name).lock().get(name).map_or(0, live)
     }
+
+    /// Adds the listeners of which `is_meant` is true to `found`.
+    fn find(&self, is_meant: impl Fn(&[u8], &ClientInfo) -> bool, found: &mut Vec<Arc<ClientInfo>>) {
+        for stripe in &self.stripes {
+            for (name, listeners) in &*stripe.lock() {
+                found.extend(listeners.values().filter(|client| is_meant(name, client)).cloned());
+            }
+        }
+    }
 }
 
 /// Listeners that are not about to be closed.
@@ -272,6 +281,17 @@ impl PubSub {
     /// How many listen to a channel.
     pub fn listeners(&self, is_shard: bool, name: &[u8]) -> usize {
         self.by_kind(is_shard).listeners(name)
+    }
+
+    /// The connections that listen to something of which `is_meant` is true; some may be there twice.
+    pub fn listeners_that(&self, is_meant: impl Fn(Subject, &[u8], &ClientInfo) -> bool) -> Vec<Arc<ClientInfo>> {
+        let mut found = Vec::new();
+        self.channels.find(|name, client| is_meant(Subject::Channel, name, client), &mut found);
+        self.shard_channels.find(|name, client| is_meant(Subject::Shard, name, client), &mut found);
+        for (name, listeners) in &*self.patterns.read() {
+            found.extend(listeners.values().filter(|client| is_meant(Subject::Pattern, name, client)).cloned());
+        }
+        found
     }
 
     fn by_kind(&self, is_shard: bool) -> &Channels {

@@ -12,7 +12,6 @@ use super::{Known, KnownCommands};
 /// Commands that are there, but do less than in Redis: full name, or `container|*` for its subcommands; the reason.
 /// What has a row and is not named here does all that it does in Redis.
 const PARTLY: &[(&str, &str)] = &[
-    ("auth", "knows the user `default` alone, with the password of `requirepass`; other users come with ACL"),
     ("bgrewriteaof", "an error: nothing is kept on disk yet"),
     ("bgsave", "an error: nothing is kept on disk yet"),
     ("client|import-source", "`ON` is refused as outside import mode, which does not exist"),
@@ -25,7 +24,6 @@ const PARTLY: &[(&str, &str)] = &[
     ("cluster|*", "the error of a server that is not in cluster mode, as Redis gives it with `cluster-enabled no`"),
     ("config|set", "directives without effect are stored and shown; see their list below"),
     ("debug", "a subset, see `DEBUG HELP`: nothing that crashes, leaks or restarts the server, or needs a file"),
-    ("hello", "`AUTH` knows the user `default` alone"),
     ("lastsave", "the start of the server: nothing is saved yet"),
     ("module|list", "always empty: there are no modules"),
     ("module|load", "an error: there are no modules"),

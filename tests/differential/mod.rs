@@ -1,6 +1,7 @@
 //! The same commands on Cenote and on real servers, and every reply compared.
 //!
 //! - `transcript`: the written texts in `tests/transcripts/` and their syntax
+//! - `acl`: random rules on users, and what they may run
 //! - `judge`: when two replies count as the same
 //! - `rig`: one server with its named connections
 //! - `run`: runs a transcript on all servers and reports every difference
@@ -8,6 +9,7 @@
 //! - `tracking`: random histories of connections that keep copies of keys
 //! - `generate` (`lists`, `zsets` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
+mod acl;
 mod generate;
 mod hashes;
 mod histories;

@@ -140,7 +140,8 @@ transcripts!(
     hashes,
     field_ttls,
     sets,
-    streams
+    streams,
+    acl
 );
 
 #[test]
