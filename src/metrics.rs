@@ -52,11 +52,13 @@ fn describe() {
         ("cenote_load_errors_total", "Loads that failed, by source and cause."),
         ("cenote_loads_unparsable_total", "Loads of keys that could not name a row, which cost no query."),
         ("cenote_queries_total", "Queries sent to a source."),
-        ("cenote_load_retries_total", "Loads tried a second time."),
+        ("cenote_load_retries_total", "Loads tried another time."),
         ("cenote_pool_connects_total", "Connections opened to a source."),
         ("cenote_pool_connect_errors_total", "Attempts to connect to a source that failed."),
         ("cenote_pool_timeouts_total", "Loads that gave up waiting for a connection."),
         ("cenote_pool_refused_total", "Loads refused because too many waited for a connection."),
+        ("cenote_breaker_opened_total", "Times that a source's circuit breaker opened."),
+        ("cenote_breaker_refused_total", "Loads that a source's circuit breaker refused."),
         ("cenote_changes_transactions_total", "Transactions or notifications of a source that were applied."),
         ("cenote_changes_rows_total", "Changed rows that a source told."),
         ("cenote_changes_keys_total", "Keys that changed rows were turned into."),
@@ -86,6 +88,7 @@ fn describe() {
         ("cenote_pool_connections", "Connections to a source, by state: idle or used."),
         ("cenote_pool_connections_max", "Most connections that a source may have."),
         ("cenote_pool_waiting", "Loads that wait for a connection."),
+        ("cenote_breaker_open", "1 while a source's circuit breaker refuses loads."),
         ("cenote_changes_heard", "1 while every change of a source is heard."),
         ("cenote_changes_behind_seconds", "Everything that a source committed so long ago has been applied."),
         ("cenote_changes_lag_seconds", "From a transaction's commit to its application, for the last one."),
@@ -192,6 +195,7 @@ fn read_through_source(source: &SourceSnapshot) {
     }
     gauge!("cenote_pool_connections_max", &labels).set(pool.max as f64);
     gauge!("cenote_pool_waiting", &labels).set(pool.waiting as f64);
+    gauge!("cenote_breaker_open", &labels).set(f64::from(u8::from(source.breaker.state != "closed")));
     for (metric, count) in [
         ("cenote_loads_unparsable_total", source.unparsable),
         ("cenote_queries_total", source.queries),
@@ -200,6 +204,8 @@ fn read_through_source(source: &SourceSnapshot) {
         ("cenote_pool_connect_errors_total", pool.connect_errors),
         ("cenote_pool_timeouts_total", pool.timeouts),
         ("cenote_pool_refused_total", pool.refused),
+        ("cenote_breaker_opened_total", source.breaker.opened),
+        ("cenote_breaker_refused_total", source.breaker.refused),
     ] {
         counter!(metric, &labels).absolute(count);
     }

@@ -4,7 +4,7 @@
 use super::{Acl, Args, Ctx, Flags, Outcome, Run, Spec, registry};
 use crate::keyspace::{Access, Counts, lazy_freed};
 use crate::protocol::Reply;
-use crate::source::{Cause, FeedSnapshot, PoolSnapshot, SourceSnapshot};
+use crate::source::{BreakerSnapshot, Cause, FeedSnapshot, PoolSnapshot, SourceSnapshot};
 use crate::state::acl::Denial;
 use crate::state::{CommandStats, Kind, State, percentile_ns};
 use crate::{clock, process, version};
@@ -387,8 +387,8 @@ fn keyspace(page: &mut Page<'_>) {
     }
 }
 
-/// Cenote's own section. First what became of misses; then four lines for each source: its loads, the errors among
-/// them, its queries' times, its pool.
+/// Cenote's own section. First what became of misses; then five lines for each source: its loads, the errors among
+/// them, its queries' times, its pool, its circuit breaker.
 fn read_through(page: &mut Page<'_>) {
     let state = page.state;
     let fills = &state.fills;
@@ -463,6 +463,9 @@ fn read_through_source(page: &mut Page<'_>, source: &SourceSnapshot) {
          timeouts={timeouts},refused={refused}"
     );
     page.add(&format!("source_{name}_pool"), figures);
+    let BreakerSnapshot { state, opened, trials, refused } = &source.breaker;
+    let figures = format!("state={state},opened={opened},trials={trials},refused={refused}");
+    page.add(&format!("source_{name}_breaker"), figures);
 }
 
 #[cfg(test)]

@@ -110,19 +110,24 @@ fn stats(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
             Err(message) => return fail(reply, &format!("ERR {message}")),
         }
     }
+    let breakers: Vec<&str> = sources.snapshots().iter().map(|source| source.breaker.state).collect();
     reply.array(routes.len());
-    routes.iter().for_each(|route| tell_figures(reply, &route.name, &route.stats.snapshot()));
+    for route in &routes {
+        let breaker = breakers.get(route.source).copied().unwrap_or_default();
+        tell_figures(reply, &route.name, &route.stats.snapshot(), breaker);
+    }
     Outcome::Done
 }
 
-fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures) {
+fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures, breaker: &str) {
     let hits = figures.reads.saturating_sub(figures.waits);
     let mean_us = figures.load_time.sum_us.checked_div(figures.load_time.count()).unwrap_or(0);
     let ratio = if figures.reads == 0 { 0.0 } else { hits as f64 / figures.reads as f64 };
     let causes: Vec<(&str, u64)> =
         Cause::ALL.iter().map(|cause| (cause.name(), figures.errors[cause.index()])).filter(|(_, n)| *n > 0).collect();
-    reply.map(11);
+    reply.map(12);
     pair(reply, "name", name);
+    pair(reply, "breaker", breaker);
     for (field, count) in [
         // Estimated from a sample of one in 64.
         ("hits", hits),

@@ -579,8 +579,8 @@ impl<'d> Dispatch<'d> {
             return Err(fill);
         }
         let outcome = run(&mut view, args, &mut Reply::new(out, self.client.version));
+        // Also after a wait: a key that was there when it began may be gone.
         if has_routes
-            && !view.is_filled()
             && view.wants()
             && command.spec.fill == commands::Fill::Read
             && let Some(fill) = Fill::begin(self.state, &mut view, round, true, &(0..0))

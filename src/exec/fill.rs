@@ -37,8 +37,8 @@ const MAX_AHEAD: usize = 1024;
 /// What a command waits for before it can run again.
 #[derive(Debug)]
 pub struct Fill {
-    /// Number of the command's keys.
-    keys: usize,
+    /// For each key, what an earlier wait found: nobody waits for it again.
+    found: Vec<Option<Found>>,
     /// How often the command will have waited.
     round: u32,
     /// The error line that answers the command without waiting.
@@ -168,6 +168,8 @@ impl Fill {
         for key in 0..view.len() {
             let standing = view.standing(key);
             let is_known = matches!(standing, Some(Standing::Fresh | Standing::Paused)) || view.is_absent(key);
+            // What a reading command was given is its answer, even if it is gone by now.
+            let is_known = is_known || reads && view.loaded(key).is_some();
             if is_known || view.was_absent(key) || overwritten.contains(&key) {
                 continue;
             }
@@ -193,7 +195,8 @@ impl Fill {
             let waited_for = fill.get_or_insert_with(|| {
                 state.fills.waits.fetch_add(1, Ordering::Relaxed);
                 let (round, name) = (round + 1, route.name.as_ref().into());
-                Self { keys: view.len(), round, refusal: None, flights: Vec::new(), patience, route: name }
+                let found = (0..view.len()).map(|key| view.loaded(key).filter(|_| reads).cloned()).collect();
+                Self { found, round, refusal: None, flights: Vec::new(), patience, route: name }
             });
             waited_for.patience = waited_for.patience.max(patience);
             waited_for.refusal = refusal(state, route, view.loaded(key), round);
@@ -229,7 +232,7 @@ impl Fill {
         }
         let mut stale = Vec::new();
         let all = async {
-            let mut loaded = vec![None; self.keys];
+            let mut loaded = self.found;
             for Awaited { key, interest, may_be_stale } in &self.flights {
                 let flight = &interest.flight;
                 let result = if *may_be_stale {

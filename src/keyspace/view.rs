@@ -139,7 +139,7 @@ impl<'v, 's> View<'v, 's> {
             let place = shard.find(self.db, hash, bytes, self.now);
             if place.is_some() && shard.is_due(self.now) { self.judge_filled(key, place) } else { place }
         };
-        self.missed |= place.is_none();
+        self.missed |= place.is_none() && self.loaded(key).is_none();
         place
     }
 

@@ -137,6 +137,8 @@ pub(super) struct Session {
     failed: Option<ProtocolError>,
     /// `input` may hold complete requests: run them before reading more.
     unread: bool,
+    /// Bytes came behind a request whose beginning the reader has seen.
+    extended: bool,
     /// There is more to do, but others are to have their turn first.
     yields: bool,
     /// Bytes that the argument being read still needs, as far as known.
@@ -174,6 +176,7 @@ impl Session {
             parsed: Parsed::default(),
             failed: None,
             unread: false,
+            extended: false,
             yields: false,
             wanted: 0,
             pending: Pending::default(),
@@ -209,7 +212,7 @@ impl Session {
                 // A server that stops finishes what waits, but begins no more.
                 Event::After(After::Fill(..)) if self.state.stopping.load(Ordering::Relaxed) => self.close(),
                 Event::After(After::Fill(_, fill)) => {
-                    self.filled = self.wait_or_killed(fill.wait()).await;
+                    self.filled = self.wait_or_gone(fill.wait(), true).await;
                 }
                 Event::After(After::Block(_, blocked)) => self.wait_for_keys(blocked).await,
                 Event::After(After::Script(_, running)) => self.run_on(running).await,
@@ -295,7 +298,7 @@ impl Session {
                 Poll::Ready(Ok(len)) => self.count_read(len),
                 Poll::Ready(Err(error)) => return Err(error),
             }
-            self.unread = true;
+            (self.unread, self.extended) = (true, true);
             self.note_input();
             self.check_query_limit(self.state.config.load().client_query_buffer_limit)?;
         }
@@ -303,12 +306,17 @@ impl Session {
 
     /// Waits for something while replies are sent; None if the connection ends meanwhile.
     async fn wait_or_killed<T>(&mut self, what: impl Future<Output = T>) -> Option<T> {
+        self.wait_or_gone(what, false).await
+    }
+
+    /// The same; `listens`: a peer that sends no more is gone, and what is done for it is in vain.
+    async fn wait_or_gone<T>(&mut self, what: impl Future<Output = T>, listens: bool) -> Option<T> {
         let info = Arc::clone(&self.client.info);
         info.blocked.store(true, Ordering::Relaxed);
         let mut what = std::pin::pin!(what);
         let result = poll_fn(|cx| {
             self.register(cx);
-            if self.send_output(cx).is_err() {
+            if self.send_output(cx).is_err() || listens && self.read_ahead(cx).is_err() {
                 info.killed.store(true, Ordering::Release);
             }
             if info.killed.load(Ordering::Acquire) { Poll::Ready(None) } else { what.as_mut().poll(cx).map(Some) }
@@ -541,7 +549,8 @@ impl Session {
                 }
                 return self.end(cx, buf.len(), After::Close, shared, config);
             }
-            let is_all = start == buf.len() || !self.reader.is_idle() || !self.unread;
+            let is_partial = !self.reader.is_idle() && !self.extended;
+            let is_all = start == buf.len() || is_partial || !self.unread;
             if is_all || shared.output.len() >= FLUSH_BYTES {
                 self.flush(cx, shared, config);
             }
@@ -598,6 +607,7 @@ impl Session {
         let limits = Limits { max_bulk: config.proto_max_bulk_len as usize, authenticated };
         // AUTH changes the limits of what comes behind it.
         let batch = if authenticated { BATCH } else { 1 };
+        self.extended = false;
         while parsed.requests.len() < batch {
             match self.reader.next(&mut buf[*start..], *start, &mut parsed.spans, limits) {
                 Ok(Step::Command(range, used)) => {

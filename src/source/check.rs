@@ -84,7 +84,7 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
         }
         for route in &routes {
             heading(out, path, route)?;
-            match timeout(source.pool.connect_timeout, prepare(&link.client, route)).await {
+            match timeout(source.pool.connect_timeout, prepare(&link.client, route, source.is_pooled)).await {
                 Ok(Ok(prepared)) => {
                     describe(out, route, &prepared)?;
                     changes(out, route, examined.as_ref())?;

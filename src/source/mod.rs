@@ -7,6 +7,7 @@
 //! Keys of one route that are wanted at the same time go in one query (`queue`). Every query is a task of its own, which
 //! outlives the client who asked. Nothing here remembers loaded values or joins loads of one key; that is the caller's.
 
+mod breaker;
 mod check;
 mod datetime;
 mod elements;
@@ -26,12 +27,14 @@ mod postgres_batch;
 mod postgres_link;
 mod postgres_rows;
 mod postgres_statement;
+mod postgres_target;
 #[cfg(test)]
 mod postgres_tests;
 mod postgres_types;
 mod query;
 mod queue;
 mod reload;
+mod retry;
 mod routes;
 #[cfg(test)]
 mod routes_tests;
@@ -40,6 +43,7 @@ mod stats;
 mod template;
 #[cfg(test)]
 mod testdb;
+mod tls;
 mod value;
 mod wire;
 
@@ -49,13 +53,15 @@ pub use fault::Fault;
 pub use feed::{Dependencies, Dependency, Feed, FeedConfig, FeedSnapshot, FeedState, Mode, Sink, run_setup};
 pub use matcher::{Matcher, Overlap};
 pub use plan::{Fault as PlanFault, Finding, Plan};
-pub use postgres::Target;
+pub use postgres_target::Target;
 pub use query::Query;
 pub use queue::{Answer, Wish};
 pub use routes::{
     Backoff, Config, Databases, PasswordFrom, PoolConfig, RetryConfig, Route, Routes, Shape, SourceConfig,
 };
-pub use stats::{HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, RouteFigures, RouteStats, SourceSnapshot};
+pub use stats::{
+    BreakerSnapshot, HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, RouteFigures, RouteStats, SourceSnapshot,
+};
 pub use template::{CAPTURES_MAX, Captures, Params, ROUTED_KEY_BYTES_MAX, TEMPLATE_BYTES_MAX, Template};
 
 use bytes::Bytes;
@@ -202,6 +208,9 @@ pub trait Source: Send + Sync {
     /// The counters as they stand.
     fn snapshot(&self) -> SourceSnapshot;
 
+    /// What it is asked with, such as a password, may have changed: if it failed, it may be asked again at once.
+    fn reconsider(&self);
+
     /// Counts anew.
     fn reset_counts(&self);
 }
@@ -211,7 +220,7 @@ pub trait Source: Send + Sync {
 pub enum Cause {
     /// The database cannot be reached, refuses the connection, or went away.
     Down,
-    /// The circuit breaker is open: the database failed too often just now.
+    /// The circuit breaker is open: the database failed just now, and is not asked for a moment.
     BreakerOpen,
     /// Too many loads wait for a connection.
     QueueFull,
@@ -283,7 +292,7 @@ impl Cause {
     fn words(self) -> &'static str {
         match self {
             Cause::Down => "the database is down",
-            Cause::BreakerOpen => "the database failed too often just now",
+            Cause::BreakerOpen => "the database failed just now and is not asked for a moment",
             Cause::QueueFull => "too many loads wait for the database",
             Cause::TimedOut => "the database did not answer in time",
             Cause::Busy => "the database could not serve the query now",

@@ -78,12 +78,16 @@ struct Table {
 /// Asks for the generic plan of `sql`, whose parameters are `$1` and so on, and judges it. `names` are the parameters'
 /// names in the key.
 pub(super) async fn explain(session: &mut Session, sql: &str, names: &[Box<str>]) -> Result<Plan, Problem> {
-    session.query("SET plan_cache_mode = force_generic_plan").await?;
-    session.query(&format!("PREPARE cenote_plan AS {sql}")).await?;
     let nulls = vec!["NULL"; names.len()].join(", ");
     let arguments = if nulls.is_empty() { nulls } else { format!("({nulls})") };
-    let rows = session.query(&format!("EXPLAIN (FORMAT JSON, VERBOSE) EXECUTE cenote_plan{arguments}")).await;
-    session.query("DEALLOCATE cenote_plan").await?;
+    // In a transaction, for which even a pooler keeps to one connection.
+    session.query("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan").await?;
+    let rows = async {
+        session.query(&format!("PREPARE cenote_plan AS {sql}")).await?;
+        session.query(&format!("EXPLAIN (FORMAT JSON, VERBOSE) EXECUTE cenote_plan{arguments}")).await
+    };
+    let rows = rows.await;
+    session.query("ROLLBACK; DEALLOCATE ALL").await?;
     let rows = rows?;
     let text = rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default();
     let json: Value = serde_json::from_str(&text).map_err(|_| Problem::new("the plan cannot be read"))?;

@@ -5,9 +5,8 @@
 //! if there is one, else any; else it opens one. Opening runs in a task of its own, so a caller who gives up does not
 //! throw away a connection that is nearly there.
 //!
-//! While the database is down, one attempt at a time is made, after a growing pause; loads that come in the pause fail
-//! at once with the last attempt's error, those that come during the attempt share its outcome. There is no timer: the
-//! first load after a pause is the probe, so recovery takes at most one pause.
+//! Where the server lets no more in (it has no connection left for us), those who come make do with the connections that
+//! are there, and it is asked again after a moment. When none is there at all, the breaker above decides.
 //!
 //! Knows nothing of Postgres or SQL: a connection is a [`Link`].
 
@@ -18,18 +17,17 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-/// The first pause after a failed attempt to connect; each further one doubles it.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-/// The longest pause: what recovery may take at most once the database is back.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long no connection is opened after a failed attempt, as long as there are others to make do with.
+const BAR: Duration = Duration::from_millis(100);
 
 /// A connection, as the pool sees it.
 pub(super) trait Link: Send + 'static {
@@ -56,8 +54,8 @@ pub(super) struct Pool<C: Connect> {
     connector: C,
     config: PoolConfig,
     slots: Arc<Semaphore>,
-    /// Held by the one attempt that is made during an outage.
-    probe: Arc<tokio::sync::Mutex<()>>,
+    /// A connection came back to the idle ones.
+    returned: Notify,
     state: Mutex<State<C::Link>>,
     size: Arc<AtomicUsize>,
     waiting: AtomicUsize,
@@ -70,7 +68,8 @@ pub(super) struct Pool<C: Connect> {
 struct State<L> {
     /// The longest idle at the front.
     idle: VecDeque<Idle<L>>,
-    outage: Option<Outage>,
+    /// Why the last attempt to connect failed, and until when there is no other.
+    bar: Option<(LoadError, Instant)>,
     /// Whether a task waits to close idle connections.
     reaping: bool,
 }
@@ -80,11 +79,12 @@ struct Idle<L> {
     since: Instant,
 }
 
-/// The last attempt to connect failed.
-struct Outage {
-    error: LoadError,
-    pause: Duration,
-    next_attempt: Instant,
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denied {
+    pub(super) error: LoadError,
+    /// The server did not let us in; false: all connections are in use.
+    pub(super) is_by_server: bool,
 }
 
 /// A connection that counts in the pool's size for as long as it lives.
@@ -117,8 +117,8 @@ impl<C: Connect> Pool<C> {
             connector,
             slots: Arc::new(Semaphore::new(config.max)),
             config,
-            probe: Arc::default(),
-            state: Mutex::new(State { idle: VecDeque::new(), outage: None, reaping: false }),
+            returned: Notify::new(),
+            state: Mutex::new(State { idle: VecDeque::new(), bar: None, reaping: false }),
             size: Arc::default(),
             waiting: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
@@ -129,12 +129,47 @@ impl<C: Connect> Pool<C> {
     }
 
     /// A connection for one load, by `deadline`. `fresh` asks for a new one, where an idle one turned out dead.
-    pub(super) async fn acquire(self: &Arc<Self>, deadline: Instant, fresh: bool) -> Result<Lease<C>, LoadError> {
-        let slot = self.slot(deadline).await?;
-        match self.take_idle(fresh) {
-            Some(member) => Ok(self.lease(member, slot)),
-            None => self.open(slot, deadline).await,
+    pub(super) async fn acquire(self: &Arc<Self>, deadline: Instant, mut fresh: bool) -> Result<Lease<C>, Denied> {
+        loop {
+            let slot = self.slot(deadline).await?;
+            // From now on no return is missed.
+            let mut returned = pin!(self.returned.notified());
+            returned.as_mut().enable();
+            if let Some(member) = self.take_idle(fresh) {
+                return Ok(self.lease(member, slot));
+            }
+            fresh = false;
+            if let Some((error, until)) = self.barred() {
+                if timeout_at(deadline.min(until), returned).await.is_err() && Instant::now() >= deadline {
+                    return Err(Denied { error, is_by_server: true });
+                }
+                continue;
+            }
+            match self.open(slot, deadline).await {
+                // There are others to make do with.
+                Err(_) if self.barred().is_some() => {}
+                outcome => return outcome.map_err(|error| Denied { error, is_by_server: true }),
+            }
         }
+    }
+
+    /// Why no further connection is opened for a moment, and until when; None if one may be.
+    fn barred(&self) -> Option<(LoadError, Instant)> {
+        let mut state = self.state.lock();
+        let holds = |(_, until): &(LoadError, Instant)| *until > Instant::now() && self.size.load(Relaxed) > 0;
+        state.bar = state.bar.take().filter(holds);
+        state.bar.clone()
+    }
+
+    /// True if there is no connection at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.size.load(Relaxed) == 0
+    }
+
+    /// Closes the idle connections: the server does not answer, and what they are good for is not known.
+    pub(super) fn close_idle(&self) {
+        let idle = std::mem::take(&mut self.state.lock().idle);
+        drop(idle);
     }
 
     /// Opens connections until there are `min`, or one fails.
@@ -175,7 +210,7 @@ impl<C: Connect> Pool<C> {
     }
 
     /// The right to have one connection, in the order of asking.
-    async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, LoadError> {
+    async fn slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Denied> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
@@ -183,7 +218,7 @@ impl<C: Connect> Pool<C> {
             Some(waiting) => waiting,
             None => {
                 self.refused.fetch_add(1, Relaxed);
-                return Err(Cause::QueueFull.into());
+                return Err(Denied { error: Cause::QueueFull.into(), is_by_server: false });
             }
         };
         let deadline = deadline.min(Instant::now() + self.config.acquire_timeout);
@@ -192,7 +227,7 @@ impl<C: Connect> Pool<C> {
             // The semaphore is never closed: an error can only be the timeout.
             Ok(Err(_)) | Err(_) => {
                 self.timeouts.fetch_add(1, Relaxed);
-                Err(Cause::TimedOut.into())
+                Err(Denied { error: Cause::TimedOut.into(), is_by_server: false })
             }
         }
     }
@@ -218,13 +253,10 @@ impl<C: Connect> Pool<C> {
 
     /// Opens a connection in a task of its own and waits for it.
     async fn open(self: &Arc<Self>, slot: OwnedSemaphorePermit, deadline: Instant) -> Result<Lease<C>, LoadError> {
-        let probe = self.admit(deadline).await?;
         let (sender, receiver) = oneshot::channel();
         let pool = Arc::clone(self);
         tokio::spawn(async move {
             let result = pool.attempt(slot).await;
-            // Only now may others try, so that they see the outcome.
-            drop(probe);
             // A lease that nobody waits for any more goes back to the pool as it is dropped.
             let _ = sender.send(result);
         });
@@ -239,22 +271,6 @@ impl<C: Connect> Pool<C> {
         }
     }
 
-    /// Waits until an attempt may be made. During an outage it comes with the right to make the only one.
-    async fn admit(&self, deadline: Instant) -> Result<Option<OwnedMutexGuard<()>>, LoadError> {
-        let in_outage = || match &self.state.lock().outage {
-            None => Ok(false),
-            Some(outage) if Instant::now() < outage.next_attempt => Err(outage.error.clone()),
-            Some(_) => Ok(true),
-        };
-        if !in_outage()? {
-            return Ok(None);
-        }
-        let probe = timeout_at(deadline, Arc::clone(&self.probe).lock_owned()).await;
-        let probe = probe.map_err(|_| LoadError::from(Cause::TimedOut))?;
-        // Someone else's attempt may have ended while we waited.
-        Ok(in_outage()?.then_some(probe))
-    }
-
     async fn attempt(self: &Arc<Self>, slot: OwnedSemaphorePermit) -> Result<Lease<C>, LoadError> {
         // The load that asked has its own, shorter deadline; the connection is of use to the next one, too.
         let result = timeout(self.config.connect_timeout, self.connector.connect()).await;
@@ -262,28 +278,16 @@ impl<C: Connect> Pool<C> {
         match result {
             Ok(link) => {
                 self.connects.fetch_add(1, Relaxed);
-                self.state.lock().outage = None;
+                self.state.lock().bar = None;
                 let home = std::thread::current().id();
                 Ok(self.lease(Member { link, home, counted: Counted::new(&self.size) }, slot))
             }
             Err(error) => {
                 self.connect_errors.fetch_add(1, Relaxed);
-                self.note_outage(&error);
+                self.state.lock().bar = Some((error.clone(), Instant::now() + BAR));
                 Err(error)
             }
         }
-    }
-
-    fn note_outage(&self, error: &LoadError) {
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        let pause = match &state.outage {
-            None => PAUSE_FIRST,
-            // One of several attempts that began together: they count as one.
-            Some(outage) if now < outage.next_attempt => return,
-            Some(outage) => (outage.pause * 2).min(PAUSE_MAX),
-        };
-        state.outage = Some(Outage { error: error.clone(), pause, next_attempt: now + jittered(pause) });
     }
 
     fn lease(self: &Arc<Self>, member: Member<C::Link>, slot: OwnedSemaphorePermit) -> Lease<C> {
@@ -396,6 +400,7 @@ impl<C: Connect> Drop for Lease<C> {
             self.pool.put_back(member);
             // Only now: whoever gets the slot finds the connection.
             drop(slot);
+            self.pool.returned.notify_one();
         } else if let Ok(runtime) = Handle::try_current() {
             let Member { link, counted, .. } = member;
             runtime.spawn(async move {
@@ -404,12 +409,6 @@ impl<C: Connect> Drop for Lease<C> {
             });
         }
     }
-}
-
-/// Between half of `pause` and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX);
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -489,7 +488,7 @@ mod tests {
     }
 
     async fn cause(pool: &Arc<Pool<Opener>>) -> Cause {
-        pool.acquire(soon(), false).await.err().expect("should fail").cause
+        pool.acquire(soon(), false).await.err().expect("should fail").error.cause
     }
 
     /// Lets every task that can run do so.
@@ -552,37 +551,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_attempt_at_a_time_during_an_outage() {
+    async fn a_server_that_lets_no_more_in_is_made_do_with() {
         let (stage, pool) = pool(10, 0);
+        let lease = pool.acquire(soon(), false).await.unwrap();
         stage.down.store(true, Relaxed);
-        assert_eq!(cause(&pool).await, Cause::Down);
-        for _ in 0..100 {
-            assert_eq!(cause(&pool).await, Cause::Down);
-        }
-        assert_eq!(stage.attempts.load(Relaxed), 1, "the pause admits no attempt");
-        // Ten come after the pause, while the attempt takes its time: they share its outcome.
-        tokio::time::advance(PAUSE_MAX).await;
-        stage.hold.store(true, Relaxed);
-        let waiters: Vec<_> = (0..10)
+        let waiters: Vec<_> = (0..2)
             .map(|_| {
                 let pool = Arc::clone(&pool);
                 tokio::spawn(async move { pool.acquire(soon(), false).await.map(drop) })
             })
             .collect();
         settle().await;
-        assert_eq!(stage.attempts.load(Relaxed), 2);
-        stage.go.notify_one();
+        assert_eq!(stage.attempts.load(Relaxed), 3, "both tried");
+        assert_eq!(cause(&pool).await, Cause::Down, "in vain until the deadline");
+        assert!(stage.attempts.load(Relaxed) < 100, "not all the time");
         for waiter in waiters {
-            assert_eq!(waiter.await.unwrap(), Err(Cause::Down.into()));
+            assert!(waiter.await.unwrap().is_err());
         }
-        assert_eq!(stage.attempts.load(Relaxed), 2);
-        // Back: the first attempt after the longest pause ends the outage.
-        stage.hold.store(false, Relaxed);
+        let waiter = {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.acquire(soon(), false).await.map(|lease| lease.number) })
+        };
+        settle().await;
+        drop(lease);
+        assert_eq!(waiter.await.unwrap(), Ok(0), "what comes back is had");
+        let lease = pool.acquire(soon(), false).await.unwrap();
+        lease.open.store(false, Relaxed);
+        drop(lease);
+        // With none left, each who comes asks.
+        let denied = pool.acquire(soon(), false).await.err().unwrap();
+        assert_eq!(denied, Denied { error: Cause::Down.into(), is_by_server: true });
         stage.down.store(false, Relaxed);
-        tokio::time::advance(PAUSE_MAX).await;
-        assert!(pool.acquire(soon(), false).await.is_ok());
-        let both = (pool.acquire(soon(), false).await, pool.acquire(soon(), false).await);
-        assert!(both.0.is_ok() && both.1.is_ok());
+        assert!(pool.acquire(soon(), false).await.is_ok(), "at once");
     }
 
     #[tokio::test(start_paused = true)]
@@ -601,7 +601,7 @@ mod tests {
         let (stage, pool) = pool(1, 0);
         stage.hold.store(true, Relaxed);
         let deadline = Instant::now() + Duration::from_secs(60);
-        assert_eq!(pool.acquire(deadline, false).await.err().map(|error| error.cause), Some(Cause::Down));
+        assert_eq!(pool.acquire(deadline, false).await.err().map(|denied| denied.error.cause), Some(Cause::Down));
         assert_eq!(pool.snapshot().connect_errors, 1);
     }
 

@@ -2,20 +2,24 @@
 //! their deadlines.
 //!
 //! The database is asked only for what can be a row: captures that are no values of the parameters' types end here
-//! once the types are known. A connection that turns out dead costs one more try on a fresh one; a statement that the
-//! schema outgrew is prepared once more. A query for many keys that fails is run again for each half of them, so that
-//! one bad key costs the others a few queries, not their values. One that nobody waits for any more is cancelled.
+//! once the types are known. What fails for a moment is tried again, as long as the deadline and the `retry` budget
+//! allow; a statement that the schema outgrew is prepared once more. A query for many keys that fails is run again for
+//! each half of them, so that one bad key costs the others a few queries, not their values. One that nobody waits for any
+//! more is cancelled. While the database fails, the `breaker` lets one key through at a time.
 
+use super::breaker::{Breaker, Outcome, Pass, Trial};
 use super::param::ParamKind;
-use super::pool::{Lease, Pool};
+use super::pool::{Denied, Lease, Pool};
 use super::postgres_batch::Fetched;
 use super::postgres_link::Connector;
 use super::postgres_statement::{self as statement, Failure, Prepared, Trouble};
 use super::queue::{Answer, Pending, RouteQueue, Runner, Wish};
-use super::routes::{Route, SourceConfig};
+use super::retry::{self, Budget};
+use super::routes::{RetryConfig, Route, SourceConfig};
 use super::stats::{Counters, SourceSnapshot};
 use super::template::Params;
-use super::{Cause, LoadResult, Loaded, Source};
+use super::tls::Tls;
+use super::{Cause, LoadError, LoadResult, Loaded, Source};
 use crate::clock;
 use crate::freshness::Snapshot;
 use parking_lot::{Mutex, RwLock};
@@ -26,9 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ThreadId;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
-
-pub use super::postgres_link::Target;
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// Statements kept on one connection; past it they are all let go, so that reloaded routes leave nothing behind.
 const STATEMENTS_MAX: usize = 16_384;
@@ -41,6 +43,8 @@ const ROW_SURROUND_BYTES: usize = 64 << 10;
 const VALUE_BYTES_KEPT_MAX: usize = 1 << 20;
 /// At most one line a second is logged for failed loads.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// Why a query was given up that says nothing of the database.
+const NOBODY_WAITED: &str = "nobody waited for it any more";
 /// Queries slower than this are logged.
 const SLOW_QUERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,9 @@ const SLOW_QUERY: Duration = Duration::from_secs(1);
 pub(super) struct Postgres {
     name: Box<str>,
     pool: Arc<Pool<Connector>>,
+    breaker: Arc<Breaker>,
+    retry: RetryConfig,
+    budget: Budget,
     counters: Counters,
     /// By route id and the thread whose keys gather there: its runtime runs their queries.
     queues: RwLock<HashMap<(u64, ThreadId), Arc<RouteQueue>>>,
@@ -56,6 +63,8 @@ pub(super) struct Postgres {
     waiting_max: usize,
     /// The parameters' kinds by route id, as last prepared: what cannot be a value needs no connection.
     kinds: RwLock<HashMap<u64, Arc<[ParamKind]>>>,
+    /// Statements by route id that any connection can run.
+    shared: RwLock<HashMap<u64, Arc<Prepared>>>,
     log: Mutex<LogPause>,
 }
 
@@ -73,11 +82,15 @@ impl Postgres {
         Arc::new(Postgres {
             name: config.name.clone(),
             pool,
+            breaker: Breaker::new(&config.name),
+            retry: config.retry.clone(),
+            budget: Budget::default(),
             counters: Counters::default(),
             queues: RwLock::default(),
             waiting: AtomicUsize::new(0),
             waiting_max: config.pool.max_waiting,
             kinds: RwLock::default(),
+            shared: RwLock::default(),
             log: Mutex::default(),
         })
     }
@@ -98,21 +111,19 @@ impl Postgres {
     /// Waits for a connection, and serves with it what waits by then.
     async fn run(self: Arc<Self>, queue: Arc<RouteQueue>) {
         let runner = Runner(&queue);
+        let mut tries = 0;
         let lease = loop {
             let Some(deadline) = queue.deadline() else { return };
             match self.pool.acquire(deadline, false).await {
                 Ok(lease) => break lease,
-                Err(error) => {
+                Err(denied) if self.waits_to_retry(&mut tries, &denied.error, false, deadline).await => {}
+                Err(denied) => {
                     let late = queue.take_expired(Instant::now());
                     let failed = if late.is_empty() { queue.take() } else { late };
                     self.leave_queue(failed.len());
+                    self.tell(None, denied.is_by_server.then(|| self.unreachable()), Some(&denied.error));
                     for pending in failed {
-                        self.grant(
-                            &queue.route,
-                            pending,
-                            Err(Trouble { error: error.clone(), detail: "no connection".into() }),
-                            None,
-                        );
+                        self.grant(&queue.route, pending, Err(no_connection(denied.error.clone())), None);
                     }
                 }
             }
@@ -121,7 +132,36 @@ impl Postgres {
         drop(runner);
         self.leave_queue(batch.len());
         if !batch.is_empty() {
-            self.serve(&queue, lease, batch).await;
+            self.serve(&queue, lease, batch, None).await;
+        }
+    }
+
+    /// Loads one key to see whether the database is back: on a fresh connection, and with one try.
+    async fn try_out(self: Arc<Self>, queue: Arc<RouteQueue>, pending: Pending, trial: Trial) {
+        match self.pool.acquire(pending.deadline, true).await {
+            Ok(lease) => self.serve(&queue, lease, vec![pending], Some(trial)).await,
+            Err(denied) => {
+                let outcome = denied.is_by_server.then_some(Outcome::Unreachable);
+                self.tell(Some(trial), outcome, Some(&denied.error));
+                self.grant(&queue.route, pending, Err(no_connection(denied.error)), None);
+            }
+        }
+    }
+
+    /// What a failure to connect says of the database.
+    fn unreachable(&self) -> Outcome {
+        if self.pool.is_empty() { Outcome::Unreachable } else { Outcome::Silent }
+    }
+
+    /// Tells the breaker what a load says of the database; None: nothing.
+    fn tell(&self, trial: Option<Trial>, outcome: Option<Outcome>, error: Option<&LoadError>) {
+        let Some(outcome) = outcome else { return };
+        let (now, sqlstate) = (Instant::now(), error.and_then(|error| error.sqlstate));
+        match trial {
+            Some(trial) => trial.end(now, outcome, sqlstate),
+            // Loads that come after it are not to wait for connections that do not answer.
+            None if self.breaker.count(now, outcome, sqlstate) => self.pool.close_idle(),
+            None => {}
         }
     }
 
@@ -130,20 +170,28 @@ impl Postgres {
     }
 
     /// Runs a batch and grants its wishes; if the query fails for all, each half by itself.
-    async fn serve(self: &Arc<Self>, queue: &Arc<RouteQueue>, lease: Lease<Connector>, batch: Vec<Pending>) {
+    async fn serve(
+        self: &Arc<Self>,
+        queue: &Arc<RouteQueue>,
+        lease: Lease<Connector>,
+        batch: Vec<Pending>,
+        mut trial: Option<Trial>,
+    ) {
         let mut lease = Some(lease);
         let mut groups = vec![batch];
         while let Some(mut group) = groups.pop() {
             let started = Instant::now();
             let deadline = group.iter().map(|pending| pending.deadline).max().unwrap_or(started);
             let params: Vec<Params> = group.iter().map(|pending| pending.params.clone()).collect();
-            let query = timeout_at(deadline, self.try_twice(queue, &params, lease.take(), deadline));
+            let query = timeout_at(deadline, self.persist(queue, &params, lease.take(), deadline, trial.is_some()));
             let outcome = match unless_all_leave(queue, &group, query).await {
                 Some(Ok(outcome)) => outcome,
                 // Dropping what runs has cancelled it.
                 Some(Err(_)) => Err(Failure::timed_out("the deadline passed during the query")),
-                None => Err(Failure::timed_out("nobody waited for it any more")),
+                None => Err(Failure::Final(Trouble::new(Cause::TimedOut, NOBODY_WAITED))),
             };
+            let (says, error) = self.meaning(&outcome);
+            self.tell(trial.take(), says, error);
             match outcome {
                 Ok(Fetched { loaded, snapshot }) => {
                     let snapshot = snapshot.map(Arc::new);
@@ -186,20 +234,59 @@ impl Postgres {
         pending.grant(Answer { result, snapshot });
     }
 
-    async fn try_twice(
+    /// What the end of a query says of the database.
+    fn meaning<'o>(&self, outcome: &'o Result<Fetched, Failure>) -> (Option<Outcome>, Option<&'o LoadError>) {
+        let Some(trouble) = outcome.as_ref().err().and_then(Failure::trouble) else {
+            return (Some(Outcome::Answered), None);
+        };
+        let outcome = match trouble.error.cause {
+            Cause::Down => Some(self.unreachable()),
+            Cause::TimedOut => (trouble.detail != NOBODY_WAITED).then_some(Outcome::Silent),
+            Cause::QueueFull => None,
+            _ => Some(Outcome::Answered),
+        };
+        (outcome, Some(&trouble.error))
+    }
+
+    /// Tries as often as that may help; a trial once.
+    async fn persist(
         &self,
         queue: &RouteQueue,
         params: &[Params],
-        lease: Option<Lease<Connector>>,
+        mut lease: Option<Lease<Connector>>,
         deadline: Instant,
+        is_trial: bool,
     ) -> Result<Fetched, Failure> {
-        match self.attempt(queue, params, lease, deadline, false).await {
-            Err(Failure::Lost(_)) => {
-                self.counters.retry();
-                self.attempt(queue, params, None, deadline, true).await
+        let (mut tries, mut fresh) = (0, false);
+        loop {
+            let failure = match self.attempt(queue, params, lease.take(), deadline, fresh).await {
+                Ok(fetched) => {
+                    self.budget.earn();
+                    return Ok(fetched);
+                }
+                Err(failure) => failure,
+            };
+            // A connection that broke says little of the next one.
+            let is_lost = matches!(failure, Failure::Lost(_));
+            let Some(trouble) = failure.trouble().filter(|_| !is_trial) else { return Err(failure) };
+            if !self.waits_to_retry(&mut tries, &trouble.error, is_lost && !fresh, deadline).await {
+                return Err(failure);
             }
-            outcome => outcome,
+            fresh = is_lost;
         }
+    }
+
+    /// Waits before another try; false if there is to be none.
+    async fn waits_to_retry(&self, tries: &mut u32, error: &LoadError, at_once: bool, deadline: Instant) -> bool {
+        let pause = if at_once { Duration::ZERO } else { retry::pause(&self.retry, *tries) };
+        *tries += 1;
+        let is_in_vain = *tries >= self.retry.max_attempts || Instant::now() + pause >= deadline;
+        if is_in_vain || !retry::may_help(error) || !self.budget.spend() {
+            return false;
+        }
+        self.counters.retry();
+        sleep(pause).await;
+        true
     }
 
     /// One try on one connection: the one at hand, or another.
@@ -215,12 +302,13 @@ impl Postgres {
             Some(lease) => lease,
             None => match self.pool.acquire(deadline, fresh).await {
                 Ok(lease) => lease,
-                Err(error) => return Err(Failure::Final(Trouble { error, detail: "no connection".into() })),
+                Err(Denied { error, .. }) => return Err(Failure::Final(no_connection(error))),
             },
         };
         let mut outcome = self.query(&mut lease, queue, params).await;
         if let Err(Failure::Outdated(_)) = outcome {
             lease.statements.remove(&queue.route.id);
+            self.shared.write().remove(&queue.route.id);
             self.counters.retry();
             outcome = self.query(&mut lease, queue, params).await;
         }
@@ -248,8 +336,9 @@ impl Postgres {
         params: &[Params],
     ) -> Result<Fetched, Failure> {
         let route = &*queue.route;
-        let prepared = match lease.statements.get(&route.id) {
-            Some(prepared) => Arc::clone(prepared),
+        let known = lease.statements.get(&route.id).cloned();
+        let prepared = match known.or_else(|| self.shared.read().get(&route.id).cloned()) {
+            Some(prepared) => prepared,
             None => self.prepare(lease, route).await?,
         };
         if params.len() > 1 && prepared.batch.is_err() {
@@ -285,17 +374,22 @@ impl Postgres {
 
     async fn prepare(&self, lease: &mut Lease<Connector>, route: &Route) -> Result<Arc<Prepared>, Failure> {
         lease.running = true;
-        let prepared = statement::prepare(&lease.client, route).await;
+        let is_pooled = lease.transaction.is_some();
+        let prepared = statement::prepare(&lease.client, route, is_pooled).await;
         lease.running = false;
+        // What the driver knows of it and a pooler does not is not to be relied on.
+        lease.doomed |= is_pooled;
         let prepared = Arc::new(prepared?);
         if let Err(reason) = &prepared.batch {
             tracing::debug!(route = %route.name, %reason, "each key of the route is loaded by a query of its own");
         }
         self.kinds.write().insert(route.id, Arc::clone(&prepared.kinds));
-        if lease.statements.len() >= STATEMENTS_MAX {
-            lease.statements.clear();
+        let mut shared = is_pooled.then(|| self.shared.write());
+        let statements = shared.as_deref_mut().unwrap_or(&mut lease.statements);
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
         }
-        lease.statements.insert(route.id, Arc::clone(&prepared));
+        statements.insert(route.id, Arc::clone(&prepared));
         Ok(prepared)
     }
 
@@ -329,14 +423,20 @@ impl Postgres {
     }
 }
 
+fn no_connection(error: LoadError) -> Trouble {
+    Trouble { error, detail: "no connection".into() }
+}
+
 /// Opens connections for `routes` of a source.
 pub(super) fn connector(config: &SourceConfig, routes: &[Arc<Route>]) -> Connector {
     let value_bytes_max = routes.iter().map(|route| route.max_value_bytes).max().unwrap_or(0);
     Connector {
         target: config.target.clone(),
+        tls: Arc::new(Tls::new(config.target.tls().clone())),
         password: config.password.clone(),
         statement_timeout: routes.iter().map(|route| route.load_timeout).max().unwrap_or(config.load_timeout),
         message_bytes_max: value_bytes_max * ROW_PER_VALUE_MAX + ROW_SURROUND_BYTES,
+        is_pooled: config.is_pooled,
     }
 }
 
@@ -374,6 +474,16 @@ impl Source for Postgres {
             self.counters.unparsable();
             return refuse(Ok(Loaded::Absent))(pending);
         }
+        match self.breaker.enter(Instant::now()) {
+            Pass::Free => {}
+            Pass::Trial(trial) => {
+                tokio::spawn(Arc::clone(&self).try_out(self.queue(route), pending, trial));
+                return;
+            }
+            Pass::Refused(error) => {
+                return refuse(Err(Trouble { error, detail: "the circuit breaker is open".into() }))(pending);
+            }
+        }
         if self.waiting.fetch_add(1, Relaxed) >= self.waiting_max {
             self.leave_queue(1);
             self.pool.note_refused();
@@ -398,11 +508,16 @@ impl Source for Postgres {
     fn snapshot(&self) -> SourceSnapshot {
         let mut pool = self.pool.snapshot();
         pool.waiting = self.waiting.load(Relaxed) as u64;
-        self.counters.snapshot(&self.name, pool)
+        SourceSnapshot { breaker: self.breaker.snapshot(), ..self.counters.snapshot(&self.name, pool) }
+    }
+
+    fn reconsider(&self) {
+        self.breaker.reconsider(Instant::now());
     }
 
     fn reset_counts(&self) {
         self.counters.reset();
         self.pool.reset_counts();
+        self.breaker.reset_counts();
     }
 }

@@ -3,7 +3,7 @@
 use super::param::{Encoded, ParamKind};
 use super::postgres_link::{PgLink, sqlstate};
 use super::postgres_rows::Rows;
-use super::postgres_statement::{Failure, Prepared, Trouble};
+use super::postgres_statement::{Asked, Failure, Prepared, Trouble};
 use super::postgres_types::{Bound, Raw};
 use super::routes::Route;
 use super::template::Params;
@@ -16,7 +16,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Row, RowStream, Statement};
+use tokio_postgres::{Client, Row, RowStream};
 
 /// Bytes of a value that is too large which are read to their end before the connection is given up instead.
 const EXCESS_BYTES_MAX: usize = 1 << 20;
@@ -37,24 +37,44 @@ impl Prepared {
         keys: &[(&Params, Vec<Encoded>)],
     ) -> Result<Fetched, Failure> {
         link.running = true;
-        let PgLink { client, running, .. } = link;
-        let result = match (keys, &self.batch) {
+        let PgLink { client, running, transaction, .. } = link;
+        let result = match transaction {
+            None => self.run_keys(client, route, keys).await,
+            Some(begin) => {
+                // Sent in one go: it costs no round trip of its own.
+                let (begun, result, _) = tokio::join!(
+                    client.batch_execute(begin),
+                    self.run_keys(client, route, keys),
+                    client.batch_execute("COMMIT")
+                );
+                begun.map_err(Failure::from).and(result)
+            }
+        };
+        // The server is done, also with a query that it reports as failed; unless its rows were not read to their end.
+        *running = matches!(&result, Err(Failure::Unread(_)));
+        result
+    }
+
+    async fn run_keys(
+        &self,
+        client: &Client,
+        route: &Route,
+        keys: &[(&Params, Vec<Encoded>)],
+    ) -> Result<Fetched, Failure> {
+        match (keys, &self.batch) {
             ([(params, encoded)], _) => self.run_single(client, route, params, encoded).await,
-            (_, Ok(statement)) => {
+            (_, Ok(asked)) => {
                 let arrays: Vec<Arrayed<'_>> = self
                     .types
                     .iter()
                     .enumerate()
                     .map(|(index, ty)| Arrayed { keys, index, ty, kind: &self.kinds[index] })
                     .collect();
-                let rows = client.query_raw(statement, arrays.iter()).await;
+                let rows = asked.rows(client, arrays.iter()).await;
                 self.fetch(rows, route, keys.len()).await
             }
             (_, Err(reason)) => Err(Failure::Final(Trouble::new(Cause::Sql, reason.clone()))),
-        };
-        // The server is done, also with a query that it reports as failed; unless its rows were not read to their end.
-        *running = matches!(&result, Err(Failure::Unread(_)));
-        result
+        }
     }
 
     async fn run_single(
@@ -65,12 +85,13 @@ impl Prepared {
         encoded: &[Encoded],
     ) -> Result<Fetched, Failure> {
         let query = async {
-            let rows = client.query_raw(&self.single, encoded.iter().map(Bound)).await;
+            let bound: Vec<Bound<'_>> = encoded.iter().map(Bound).collect();
+            let rows = self.single.rows(client, bound).await;
             self.fetch(rows, route, 1).await
         };
-        let Some((statement, checked)) = &self.check else { return query.await };
+        let Some((asked, checked)) = &self.check else { return query.await };
         // Sent in one go: the check costs no round trip of its own.
-        let (confirmed, result) = tokio::join!(self.confirm(client, statement, checked, route, params, encoded), query);
+        let (confirmed, result) = tokio::join!(self.confirm(client, asked, checked, route, params, encoded), query);
         match (confirmed?, result) {
             (true, result) => result,
             (false, Ok(Fetched { snapshot, .. })) => Ok(Fetched { loaded: vec![Ok(Loaded::Absent)], snapshot }),
@@ -84,7 +105,7 @@ impl Prepared {
     async fn confirm(
         &self,
         client: &Client,
-        statement: &Statement,
+        asked: &Asked,
         checked: &[usize],
         route: &Route,
         params: &Params,
@@ -92,7 +113,7 @@ impl Prepared {
     ) -> Result<bool, Failure> {
         let bound = checked.iter().map(|index| Bound(&encoded[*index])).collect::<Vec<_>>();
         let read = async {
-            let mut rows = pin!(client.query_raw(statement, bound).await?);
+            let mut rows = pin!(asked.rows(client, bound).await?);
             let row = next(rows.as_mut()).await?;
             while next(rows.as_mut()).await?.is_some() {}
             Ok(row)
@@ -123,6 +144,11 @@ impl Prepared {
         let mut rows: Vec<Rows> = (0..keys).map(|_| Rows::new(route.shape)).collect();
         let (mut snapshot, mut excess_bytes) = (None, 0);
         while let Some(row) = next(stream.as_mut()).await? {
+            if let Some(types) = &self.row
+                && !row.columns().iter().map(|column| column.type_()).eq(types)
+            {
+                return Err(Failure::Outdated(Trouble::new(Cause::Sql, "the query's columns have changed")));
+            }
             let Raw(place) = row.try_get(0)?;
             let place = <[u8; 8]>::try_from(place).map_or(0, i64::from_be_bytes) as usize;
             if place == 0 {

@@ -14,8 +14,8 @@ use super::template::Params;
 use super::value::Form;
 use super::{Cause, LoadError};
 use std::sync::Arc;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::types::{BorrowToSql, Type};
+use tokio_postgres::{Client, RowStream, Statement};
 
 /// Why a query did not bring a value.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ impl Failure {
         matches!(trouble.error.cause, Cause::Sql | Cause::Type | Cause::Size)
     }
 
+    /// What there is to say of it.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Failure::Lost(trouble)
+            | Failure::Outdated(trouble)
+            | Failure::Final(trouble)
+            | Failure::Unread(trouble) => Some(trouble),
+            Failure::Alone => None,
+        }
+    }
+
     pub(super) fn into_trouble(self) -> Trouble {
         match self {
             Failure::Lost(trouble)
@@ -87,19 +98,61 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+/// How a statement is sent.
+pub(super) enum Asked {
+    /// By the name under which it is prepared on the connection.
+    Named(Statement),
+    /// As text each time, as behind a pooler the next transaction is another connection's.
+    Text { sql: String, types: Vec<Type> },
+}
+
+impl Asked {
+    /// Prepares it; `is_pooled`: only to see that it can be.
+    async fn prepare(
+        client: &Client,
+        sql: &str,
+        types: &[Type],
+        is_pooled: bool,
+    ) -> Result<Asked, tokio_postgres::Error> {
+        let statement = client.prepare_typed(sql, types).await?;
+        Ok(match is_pooled {
+            false => Asked::Named(statement),
+            true => Asked::Text { sql: sql.to_owned(), types: statement.params().to_vec() },
+        })
+    }
+
+    /// Sends it.
+    pub(super) async fn rows<P, I>(&self, client: &Client, params: I) -> Result<RowStream, tokio_postgres::Error>
+    where
+        P: BorrowToSql,
+        I: IntoIterator<Item = P>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        match self {
+            Asked::Named(statement) => client.query_raw(statement, params).await,
+            Asked::Text { sql, types } => {
+                client.query_typed_raw(sql, params.into_iter().zip(types.iter().cloned())).await
+            }
+        }
+    }
+}
+
 /// A statement with all that is known of its parameters and columns.
 pub(super) struct Prepared {
     /// For one key.
-    pub(super) single: Statement,
+    pub(super) single: Asked,
     /// For many, or why it cannot be.
-    pub(super) batch: Result<Statement, String>,
+    pub(super) batch: Result<Asked, String>,
     /// For `$1`, `$2` ….
     pub(super) kinds: Arc<[ParamKind]>,
     /// The parameters' types.
     pub(super) types: Vec<Type>,
+    /// The types of a row's columns, the two before the query's own included; none where Postgres itself sees to it that
+    /// they stay the same.
+    pub(super) row: Option<Vec<Type>>,
     pub(super) columns: Vec<Column>,
     /// Returns the parameters that Postgres must check as it writes them, and which ones these are.
-    pub(super) check: Option<(Statement, Vec<usize>)>,
+    pub(super) check: Option<(Asked, Vec<usize>)>,
     /// The types' names, for people.
     pub(super) parameter_types: Vec<String>,
     /// The columns' names and types, for people.
@@ -115,8 +168,20 @@ pub(super) struct Column {
 /// Columns before the query's own: the key's place, and the snapshot.
 pub(super) const COLUMNS_BEFORE: usize = 2;
 
-/// Prepares a route's query and settles how its parameters and columns are read.
-pub(super) async fn prepare(client: &Client, route: &Route) -> Result<Prepared, Failure> {
+/// Prepares a route's query and settles how its parameters and columns are read; `is_pooled`: to be sent as text, on any
+/// connection.
+pub(super) async fn prepare(client: &Client, route: &Route, is_pooled: bool) -> Result<Prepared, Failure> {
+    if !is_pooled {
+        return prepare_named(client, route, false).await;
+    }
+    // One connection for the length of a transaction. Names on it are those that another process may have left there.
+    client.batch_execute("BEGIN READ ONLY; DEALLOCATE ALL").await?;
+    let prepared = prepare_named(client, route, true).await;
+    client.batch_execute("ROLLBACK; DEALLOCATE ALL").await?;
+    prepared
+}
+
+async fn prepare_named(client: &Client, route: &Route, is_pooled: bool) -> Result<Prepared, Failure> {
     let sql = route.query.sql();
     let plain = client.prepare(&sql).await?;
     let types = plain.params().to_vec();
@@ -125,20 +190,26 @@ pub(super) async fn prepare(client: &Client, route: &Route) -> Result<Prepared, 
         plain.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect();
     check_columns(route, &named).map_err(Failure::Final)?;
     let rows_max = if route.rows_many { route.max_rows + 1 } else { 2 };
-    let form_of = Wrapping { columns: &named, rows_max };
-    let single = client.prepare_typed(&form_of.single(&sql), &types).await?;
-    let batch = match form_of.batch(route, &kinds, &types) {
-        Ok(sql) => client.prepare(&sql).await.map_err(|error| explain(&error)),
-        Err(reason) => Err(reason),
-    };
+    let form_of = Wrapping { columns: &named, rows_max, is_pooled };
+    let sql = form_of.single(&sql);
+    let single = client.prepare_typed(&sql, &types).await?;
     let mut columns = Vec::new();
     for ((name, ty), column) in named.iter().zip(&single.columns()[COLUMNS_BEFORE..]) {
         let unreadable = || Trouble::new(Cause::Type, format!("column \"{name}\" has type {ty}, which has no text"));
         let form = form(column.type_()).ok_or_else(unreadable).map_err(Failure::Final)?;
         columns.push(Column { opening: opening(columns.is_empty(), name), form });
     }
+    let row = is_pooled.then(|| single.columns().iter().map(|column| column.type_().clone()).collect());
+    let single = if is_pooled { Asked::Text { sql, types: types.clone() } } else { Asked::Named(single) };
+    let check = prepare_check(client, &kinds, &types, is_pooled).await?;
+    // Last: if it fails, it may end the transaction.
+    let batch = match form_of.batch(route, &kinds, &types) {
+        Ok(sql) => Asked::prepare(client, &sql, &[], is_pooled).await.map_err(|error| explain(&error)),
+        Err(reason) => Err(reason),
+    };
     Ok(Prepared {
-        check: prepare_check(client, &kinds, &types).await?,
+        check,
+        row,
         parameter_types: types.iter().map(ToString::to_string).collect(),
         column_types: named.into_iter().map(|(name, ty)| (name, ty.to_string())).collect(),
         single,
@@ -214,6 +285,8 @@ struct Wrapping<'a> {
     columns: &'a [(String, Type)],
     /// Rows that are fetched for one key: one more than are allowed.
     rows_max: usize,
+    /// Only types that need no look into the catalog, for which a pooler may give another connection.
+    is_pooled: bool,
 }
 
 /// The snapshot, and whether a standby answers.
@@ -224,11 +297,12 @@ impl Wrapping<'_> {
     /// The query's columns; those without a form of their own cast to text. Where none is cast, the list is left to
     /// Postgres, which then notices if the query's columns change.
     fn list(&self) -> (String, String) {
-        if self.columns.iter().all(|(_, ty)| form(ty).is_some()) {
+        let is_cast = |ty: &Type| form(ty).is_none() || self.is_pooled && Type::from_oid(ty.oid()).is_none();
+        if !self.columns.iter().any(|(_, ty)| is_cast(ty)) {
             return ("cenote_q.*".into(), String::new());
         }
         let shown = self.columns.iter().enumerate().map(|(index, (name, ty))| {
-            let cast = if form(ty).is_none() { format!("::{}", text_cast(ty)) } else { String::new() };
+            let cast = if is_cast(ty) { format!("::{}", text_cast(ty)) } else { String::new() };
             format!("cenote_q.c{}{cast} AS \"{}\"", index + 1, name.replace('"', "\"\""))
         });
         let numbered: Vec<String> = (1..=self.columns.len()).map(|number| format!("c{number}")).collect();
@@ -281,7 +355,8 @@ async fn prepare_check(
     client: &Client,
     kinds: &[ParamKind],
     types: &[Type],
-) -> Result<Option<(Statement, Vec<usize>)>, Failure> {
+    is_pooled: bool,
+) -> Result<Option<(Asked, Vec<usize>)>, Failure> {
     let checked: Vec<usize> = (0..kinds.len()).filter(|index| kinds[*index].is_checked()).collect();
     if checked.is_empty() {
         return Ok(None);
@@ -289,8 +364,8 @@ async fn prepare_check(
     // format() calls the type's output function, as psql does; a cast to text may write more (inet's netmask).
     let texts: Vec<String> = (1..=checked.len()).map(|number| format!("format('%s', ${number})")).collect();
     let types: Vec<Type> = checked.iter().map(|index| types[*index].clone()).collect();
-    let statement = client.prepare_typed(&format!("SELECT {}", texts.join(", ")), &types).await?;
-    Ok(Some((statement, checked)))
+    let asked = Asked::prepare(client, &format!("SELECT {}", texts.join(", ")), &types, is_pooled).await?;
+    Ok(Some((asked, checked)))
 }
 
 /// Encodes a key's captures; `None` where one cannot be such a value.

@@ -17,7 +17,10 @@ impl Sources {
         // What was switched off stays off, as long as it is there.
         let mut disabled = self.disabled.clone();
         disabled.retain(|name| config.routes.iter().any(|route| route.name == *name));
-        build(config, disabled, Some(self))
+        let new = build(config, disabled, Some(self))?;
+        // A password in a file of its own may be another, too.
+        new.sources.iter().for_each(|source| source.reconsider());
+        Ok(new)
     }
 
     /// These with one more route, given as the fields of its `[[route]]`.

@@ -8,10 +8,11 @@ use super::fault::Fault;
 use super::feed::{Dependencies, FeedConfig, read_dependencies, read_feed};
 use super::fields::{At, Fields, Reading, kind, whole};
 use super::matcher::{Matcher, Overlap};
-use super::postgres::Target;
+use super::postgres_target::Target;
 use super::query::Query;
 use super::stats::RouteStats;
 use super::template::{Captures, Template};
+use super::tls::{TLS_FIELDS, TlsSettings};
 use crate::freshness::{Horizon, Terms};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -29,8 +30,21 @@ const ROUTES_MAX: usize = 10_000;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FILE_FIELDS: &[&str] = &["source", "route"];
-const SOURCE_FIELDS: &[&str] =
-    &["url", "password_file", "password_env", "pool", "retry", "load_timeout", "invalidate", "publication"];
+const SOURCE_FIELDS: &[&str] = &[
+    "url",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "password_file",
+    "password_env",
+    "prepare",
+    "pool",
+    "retry",
+    "load_timeout",
+    "invalidate",
+    "publication",
+];
 const POOL_FIELDS: &[&str] = &["max", "min", "idle_timeout", "connect_timeout", "acquire_timeout", "max_waiting"];
 const RETRY_FIELDS: &[&str] = &["max_attempts", "backoff", "initial_delay", "max_delay"];
 const ROUTE_FIELDS: &[&str] = &[
@@ -72,10 +86,14 @@ pub struct Config {
 pub struct SourceConfig {
     /// NAME.
     pub name: Box<str>,
-    /// Where it is and who we are there (`url`, as libpq reads it).
+    /// Where it is and who we are there (`url`, as libpq reads it), and how it is secured: `sslmode` (default: verify-full
+    /// for a server on another machine), `sslrootcert` (default: the system's CAs), `sslcert` and `sslkey`.
     pub target: Target,
     /// Where the password comes from when the URL has none.
     pub password: PasswordFrom,
+    /// `prepare`: true for `"unnamed"`, which sends each query as text in a transaction of its own, so that a pooler such
+    /// as pgbouncer may give each another connection. Default `"named"`: queries are prepared once on each connection.
+    pub is_pooled: bool,
     /// `pool`.
     pub pool: PoolConfig,
     /// `retry`.
@@ -127,17 +145,17 @@ pub struct PoolConfig {
     pub max_waiting: usize,
 }
 
-/// `retry = { … }`: how failed loads are tried again. Read and checked, not used yet: a load is retried once, at
-/// once, when its connection turns out to be dead.
+/// `retry = { … }`: how failed loads are tried again, where that can help and within their deadline: at once on a fresh
+/// connection where one broke, else after a pause of any length up to a bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryConfig {
     /// Attempts in all. Default 3.
     pub max_attempts: u32,
-    /// How the delay grows. Default exponential.
+    /// How the bound grows. Default exponential.
     pub backoff: Backoff,
-    /// Default 1 s.
+    /// The first bound. Default 100 ms: a load that may take 2 s has no time for longer ones.
     pub initial_delay: Duration,
-    /// Default 30 s.
+    /// The last bound. Default 1 s.
     pub max_delay: Duration,
 }
 
@@ -509,8 +527,10 @@ fn read_source(
         None => fields.required(reading, "url", "\"postgres://app@localhost/shop\""),
     };
     let what = fields.what().to_owned();
-    let target = given.and_then(|at| note(reading, &what, at, Target::parse));
+    let tls = read_tls(reading, fields, file);
+    let target = given.and_then(|at| note(reading, &what, at, |url| Target::parse(url)?.with_tls(tls.clone())));
     let password = read_password(reading, fields, file);
+    let is_pooled = read_prepare(reading, fields);
     let pool = read_pool(reading, fields);
     let retry = read_retry(reading, fields);
     let load_timeout = fields.duration_or(reading, "load_timeout", DEFAULT_LOAD_TIMEOUT);
@@ -524,7 +544,29 @@ fn read_source(
     if target.is_several() {
         horizon.set_varied();
     }
-    Some(SourceConfig { name, target, password, pool, retry, load_timeout, horizon, feed, print, line })
+    Some(SourceConfig { name, target, password, is_pooled, pool, retry, load_timeout, horizon, feed, print, line })
+}
+
+/// True for `prepare = "unnamed"`.
+fn read_prepare(reading: &mut Reading<'_>, fields: &Fields<'_>) -> bool {
+    let Some(at) = fields.string(reading, "prepare") else { return false };
+    if !matches!(at.value, "named" | "unnamed") {
+        reading.fault(at.line, format!("{}: prepare must be \"named\" or \"unnamed\"", fields.what()));
+    }
+    at.value == "unnamed"
+}
+
+/// `sslmode` and its like, for what the URL does not say. Relative paths start at the routes file's folder.
+fn read_tls(reading: &mut Reading<'_>, fields: &Fields<'_>, file: &Path) -> TlsSettings {
+    let mut tls = TlsSettings::default();
+    for name in TLS_FIELDS {
+        if let Some(at) = fields.string(reading, name)
+            && let Err(fault) = tls.set(name, at.value, file.parent().unwrap_or(Path::new("")))
+        {
+            reading.fault(at.line, format!("{}: {fault}", fields.what()));
+        }
+    }
+    tls
 }
 
 fn read_password(reading: &mut Reading<'_>, fields: &Fields<'_>, file: &Path) -> PasswordFrom {
@@ -580,8 +622,8 @@ fn read_retry(reading: &mut Reading<'_>, fields: &Fields<'_>) -> RetryConfig {
     RetryConfig {
         max_attempts: retry.number(reading, "max_attempts", 3, 1..=100) as u32,
         backoff,
-        initial_delay: retry.duration_or(reading, "initial_delay", Duration::from_secs(1)),
-        max_delay: retry.duration_or(reading, "max_delay", Duration::from_secs(30)),
+        initial_delay: retry.duration_or(reading, "initial_delay", Duration::from_millis(100)),
+        max_delay: retry.duration_or(reading, "max_delay", Duration::from_secs(1)),
     }
 }
 

@@ -32,7 +32,7 @@ fn reads_a_file_with_defaults() {
     assert_eq!((pool.idle_timeout, pool.connect_timeout), (Duration::from_secs(30), Duration::from_secs(5)));
     assert_eq!(pool.acquire_timeout, Duration::from_secs(10));
     let retry = (source.retry.max_attempts, source.retry.backoff, source.retry.initial_delay);
-    assert_eq!(retry, (3, Backoff::Exponential, Duration::from_secs(1)));
+    assert_eq!(retry, (3, Backoff::Exponential, Duration::from_millis(100)));
     let route = &config.routes[0];
     assert_eq!((&*route.name, route.line, route.shape), ("user:{id}", 3, Shape::Json));
     assert_eq!((route.terms.ttl, route.terms.negative_ttl), (Duration::from_secs(3), Duration::from_secs(3)));

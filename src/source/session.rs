@@ -3,7 +3,7 @@
 //!
 //! Every message is bounded before it is buffered. Knows the protocol's frames, not what is asked or told in them.
 
-use super::postgres_link::{Connector, Dialed};
+use super::postgres_link::{Connector, Introduction, Line, Refusal};
 use super::wire::Stream;
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
@@ -51,6 +51,12 @@ impl From<io::Error> for Problem {
     }
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        Problem::new(refusal.detail)
+    }
+}
+
 type Outcome<T> = Result<T, Problem>;
 
 /// A row: its columns' texts, None for NULL.
@@ -84,12 +90,23 @@ pub(super) struct Session {
 impl Session {
     /// Opens a session at the first server that lets us in; `replication` makes it one that can stream changes.
     pub(super) async fn open(connector: &Connector, replication: bool) -> Outcome<Session> {
-        let dialed = connector.dial().await.map_err(Problem::new)?;
-        Session::greet(dialed, replication).await
+        let mut last = Problem::new("no server is named");
+        for line in connector.lines().await {
+            let opened = match line {
+                Ok(line) => Session::greet(connector, &line, replication).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            match opened {
+                Ok(session) => return Ok(session),
+                Err(problem) => last = problem,
+            }
+        }
+        Err(last)
     }
 
-    async fn greet(dialed: Dialed, replication: bool) -> Outcome<Session> {
-        let Dialed { stream, user, database, password, options } = dialed;
+    async fn greet(connector: &Connector, line: &Line, replication: bool) -> Outcome<Session> {
+        let Introduction { user, database, password, options } = connector.introduction(line)?;
+        let stream = line.dial().await.map_err(Problem::new)?;
         let mut session =
             Session { stream, input: BytesMut::new(), output: BytesMut::new(), notifications: VecDeque::new() };
         let mut parameters = vec![
@@ -97,8 +114,10 @@ impl Session {
             ("database", &*database),
             ("client_encoding", "UTF8"),
             ("application_name", "cenote"),
-            ("options", &*options),
         ];
+        if !options.is_empty() {
+            parameters.push(("options", &*options));
+        }
         if replication {
             parameters.push(("replication", "database"));
         }

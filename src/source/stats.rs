@@ -55,7 +55,7 @@ pub struct SourceSnapshot {
     pub batches: u64,
     /// Keys that those asked for.
     pub batched: u64,
-    /// Loads tried a second time, on a fresh connection or with a fresh statement.
+    /// Loads tried another time, on a fresh connection or with a fresh statement.
     pub retries: u64,
     /// Failed loads by [`Cause::index`].
     pub errors: [u64; Cause::ALL.len()],
@@ -63,6 +63,27 @@ pub struct SourceSnapshot {
     pub query_time: Histogram,
     /// The pool.
     pub pool: PoolSnapshot,
+    /// The circuit breaker.
+    pub breaker: BreakerSnapshot,
+}
+
+/// A circuit breaker at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerSnapshot {
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    /// How often it opened.
+    pub opened: u64,
+    /// Loads that tried whether the database is back.
+    pub trials: u64,
+    /// Loads that it refused.
+    pub refused: u64,
+}
+
+impl Default for BreakerSnapshot {
+    fn default() -> Self {
+        BreakerSnapshot { state: "closed", opened: 0, trials: 0, refused: 0 }
+    }
 }
 
 /// A pool's figures at one moment.
@@ -232,6 +253,7 @@ impl Counters {
                 sum_us: self.sum_us.load(Relaxed),
             },
             pool,
+            breaker: BreakerSnapshot::default(),
         }
     }
 }

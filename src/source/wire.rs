@@ -1,10 +1,12 @@
-//! The byte stream to a database server: TCP or a Unix socket, and a guard that bounds what one message may weigh.
+//! The byte stream to a database server: TCP, plain or secured, or a Unix socket, and a guard that bounds what one
+//! message may weigh.
 //!
 //! A row arrives as one message, which the driver would buffer whole, however large. The guard reads the length at the
 //! head of each message as it passes and fails the stream before such a message is buffered. Knows that messages are a
 //! byte of type and four of length, nothing else of the protocol.
 
 use socket2::{SockRef, TcpKeepalive};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// Keepalives, so that a connection whose server vanished without a word is found within a minute.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
@@ -30,6 +33,15 @@ pub(super) enum Address {
     Tcp(SocketAddr),
     /// The socket file itself.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Address {
@@ -51,10 +63,11 @@ impl Address {
     }
 }
 
-/// A connected stream of either kind.
+/// A connected stream of any kind.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -63,6 +76,7 @@ macro_rules! within {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
             Stream::Tcp($stream) => $call,
+            Stream::Tls($stream) => $call,
             Stream::Unix($stream) => $call,
         }
     };

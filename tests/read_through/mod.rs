@@ -6,6 +6,8 @@
 //! - `writes`: commands that change a key that must be loaded, and changes during a load
 //! - `flights`: many clients, slow queries, pipelines, clients that leave
 //! - `outage`: a database that is down, frozen, or refuses
+//! - `under_load`: the same and more under readers who do not stop, and a pooler
+//! - `tls`: who is believed to be the database, and who we are there
 //! - `changes`: changes in the database reach the cache
 //! - `routes`: ROUTE and SIGHUP
 //! - `shapes`: hashes, lists, sets and sorted sets from rows
@@ -22,7 +24,9 @@ mod routes;
 mod secrets;
 mod shapes;
 mod storm;
+mod tls;
 mod tracking;
 mod transactions;
+mod under_load;
 mod values;
 mod writes;

@@ -211,3 +211,19 @@ fn a_value_that_does_not_fit_in_memory_is_answered_and_not_kept() {
     assert!(reply == Value::Int(8_000_001) || reply.is_error(), "{reply:?}");
     assert_eq!(run(&mut client, "GET name:1"), Value::bulk("Ann"));
 }
+
+/// An MGET once answered nil for a row that exists: a key of it that was cached when it began to wait for another key, and
+/// was gone when it ran again, was not loaded any more. A nil claims that there is no such row.
+#[test]
+fn a_key_that_goes_while_its_command_waits_for_another_is_loaded() {
+    let rig = Rig::start();
+    let (mut reader, mut other) = (rig.client(), rig.client());
+    run(&mut other, "GET name:2");
+    let gate = rig.shut_gate();
+    reader.send(&["MGET", "gated:1", "name:2", "name:99999"]).expect("sent");
+    rig.wait_for_waiting(1);
+    assert_eq!(run(&mut other, "DEL name:2"), Value::Int(1));
+    gate.open();
+    let reply = reader.read_reply().expect("a reply").value;
+    assert_eq!(reply, Value::Array(vec![Value::bulk("Ann"), Value::bulk("Bob"), Value::Nil]));
+}

@@ -16,7 +16,7 @@ mod value;
 mod words;
 
 pub(crate) use client::{Client, Failure, Reply};
-pub(crate) use oracle::{Oracle, oracle_program, tool};
+pub(crate) use oracle::{Oracle, oracle_program, tool, tool_if_any};
 pub(crate) use postgres::Postgres;
 pub(crate) use program::{Finished, run};
 pub(crate) use random::Random;

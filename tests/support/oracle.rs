@@ -39,6 +39,11 @@ pub(crate) fn tool(key: &str) -> PathBuf {
     }
 }
 
+/// The same of a tool that one can do without.
+pub(crate) fn tool_if_any(key: &str) -> Option<PathBuf> {
+    std::env::var_os(key).map(PathBuf::from).or_else(|| noted(key)).filter(|path| path.exists())
+}
+
 fn noted(key: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracles/env");
     let text = fs::read_to_string(file).ok()?;

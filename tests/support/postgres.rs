@@ -14,6 +14,8 @@ use super::{PATIENCE, TempDir, process, tool};
 pub(crate) struct Postgres {
     dir: TempDir,
     port: Port,
+    /// Parameters beyond the usual ones.
+    settings: Vec<String>,
     owner: Option<&'static str>,
     server: Option<Child>,
 }
@@ -22,7 +24,8 @@ impl Postgres {
     /// Makes a cluster and starts it. Takes about a second.
     #[track_caller]
     pub(crate) fn start() -> Self {
-        let mut postgres = Self { dir: TempDir::new("pg"), port: Port::reserve(), owner: owner(), server: None };
+        let mut postgres =
+            Self { dir: TempDir::new("pg"), port: Port::reserve(), settings: Vec::new(), owner: owner(), server: None };
         if let Some(owner) = postgres.owner {
             run(Command::new("chown").arg(owner).arg(postgres.dir.path()));
         }
@@ -66,6 +69,34 @@ impl Postgres {
         }
     }
 
+    /// Sets parameters for good, without a restart, and the lines of `pg_hba.conf` behind those for the Unix socket.
+    #[track_caller]
+    pub(crate) fn configure(&self, settings: &[(&str, &str)], hba: &[&str]) {
+        for (name, value) in settings {
+            self.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
+        }
+        let file = self.sql("SHOW hba_file");
+        let lines: Vec<String> = ["local all all trust"].iter().chain(hba).map(|line| format!("('{line}')")).collect();
+        self.sql(&format!("COPY (VALUES {}) TO '{file}'", lines.join(", ")));
+        self.sql("SELECT pg_reload_conf()");
+        let is_set = || settings.iter().all(|(name, value)| self.sql(&format!("SHOW {name}")) == *value);
+        let deadline = Instant::now() + PATIENCE;
+        // Shown by a session that began after the new lines were read.
+        while !is_set() || self.sql("SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL") != "0" {
+            assert!(Instant::now() < deadline, "the settings are not taken:\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Writes a file that only the server may read.
+    #[track_caller]
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        let lines = format!("SELECT unnest(string_to_array($text${}$text$, chr(10)))", text.trim_end());
+        self.sql(&format!("COPY ({lines}) TO PROGRAM 'umask 077; cat > {}'", path.display()));
+        path
+    }
+
     /// Kills every process of the server at once, as a crash does. Connections break; the port is free.
     pub(crate) fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
@@ -102,6 +133,7 @@ impl Postgres {
         for setting in ["fsync=off", "wal_level=logical", "max_connections=200", "shared_buffers=16MB"] {
             command.args(["-c", setting]);
         }
+        self.settings.iter().for_each(|setting| _ = command.args(["-c", setting]));
         let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().expect("postgres starts");
         self.server = Some(child);
         let deadline = Instant::now() + PATIENCE;
@@ -110,6 +142,13 @@ impl Postgres {
             assert!(running && Instant::now() < deadline, "Postgres did not start:\n{}", self.log());
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// As `restart`, from now on with these parameters, as `max_connections=10`.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(ToString::to_string).collect();
+        self.restart();
     }
 
     /// Stops every process of the server where it stands: connections stay open and nothing answers.
