@@ -199,7 +199,8 @@ impl Keyspace {
             drop(shard);
             free(&mut garbage);
             removed += evicted;
-            if is_enough() {
+            // One that has not found anything yet has not had its time either: the first shards may be empty.
+            if removed > 0 && is_enough() {
                 break;
             }
             without = if evicted > 0 { 0 } else { without + 1 };
