@@ -3,6 +3,7 @@
 mod shortest;
 
 use arrayvec::ArrayString;
+use std::fmt::Write as _;
 
 /// An integer in its one canonical form: no sign but a leading `-`, no leading zero, no space, no `-0`.
 #[inline]
@@ -78,6 +79,32 @@ pub fn format_double(value: f64) -> DoubleText {
     text
 }
 
+/// A double with 17 significant digits, as C's `%.17g` prints one.
+pub fn format_digits(value: f64) -> DoubleText {
+    const DIGITS: i32 = 17;
+    if !value.is_finite() || value == 0.0 {
+        return format_double(value);
+    }
+    let mut text = DoubleText::new();
+    let mut exact = ArrayString::<32>::new();
+    // Never longer than the room for it: a sign, 17 digits, a point, and an exponent of up to four characters.
+    let _ = write!(exact, "{:.16e}", value.abs());
+    let (mantissa, exponent) = exact.split_once('e').unwrap_or((&exact, "0"));
+    let magnitude: i32 = exponent.parse().unwrap_or(0);
+    let mut digits = ArrayString::<17>::new();
+    mantissa.chars().filter(char::is_ascii_digit).for_each(|digit| digits.push(digit));
+    let digits = digits.trim_end_matches('0');
+    if value < 0.0 {
+        text.push('-');
+    }
+    if (-4..DIGITS).contains(&magnitude) {
+        push_decimal(&mut text, digits, magnitude + 1 - digits.len() as i32);
+    } else {
+        push_scientific(&mut text, digits, magnitude, 2);
+    }
+    text
+}
+
 /// 2^62: up to here a double without a fraction is printed as the integer that it is.
 const WHOLE_MAX: f64 = (1u64 << 62) as f64;
 /// Zeros behind the digits of a large number, at most.
@@ -92,32 +119,50 @@ fn push_digits(text: &mut DoubleText, value: f64) {
     let digits = std::str::from_utf8(&digits).unwrap_or_default();
     let count = digits.len() as i32;
     let magnitude = power + count - 1;
+    let is_short = if power >= 0 {
+        magnitude < count + TRAILING_ZEROS_MAX + 1
+    } else {
+        power >= -DECIMALS_MAX || magnitude.abs() < 4
+    };
+    if is_short {
+        push_decimal(text, digits, power);
+    } else {
+        push_scientific(text, digits, magnitude, 1);
+    }
+}
+
+/// Appends digits times ten to a power, without an exponent.
+fn push_decimal(text: &mut DoubleText, digits: &str, power: i32) {
     let zeros = |text: &mut DoubleText, count: i32| (0..count).for_each(|_| text.push('0'));
-    if power >= 0 && magnitude < count + TRAILING_ZEROS_MAX + 1 {
+    let before = digits.len() as i32 + power;
+    if power >= 0 {
         text.push_str(digits);
         zeros(text, power);
-    } else if power < 0 && (power >= -DECIMALS_MAX || magnitude.abs() < 4) {
-        let before = count + power;
-        if before <= 0 {
-            text.push_str("0.");
-            zeros(text, -before);
-            text.push_str(digits);
-        } else {
-            let (whole, fraction) = digits.split_at(before as usize);
-            text.push_str(whole);
-            text.push('.');
-            text.push_str(fraction);
-        }
+    } else if before <= 0 {
+        text.push_str("0.");
+        zeros(text, -before);
+        text.push_str(digits);
     } else {
-        let (first, rest) = digits.split_at(1);
-        text.push_str(first);
-        if !rest.is_empty() {
-            text.push('.');
-            text.push_str(rest);
-        }
-        text.push_str(if magnitude < 0 { "e-" } else { "e+" });
-        text.push_str(itoa::Buffer::new().format(magnitude.abs()));
+        let (whole, fraction) = digits.split_at(before as usize);
+        text.push_str(whole);
+        text.push('.');
+        text.push_str(fraction);
     }
+}
+
+/// Appends digits of which the first stands for a power of ten, with an exponent of at least `width` digits.
+fn push_scientific(text: &mut DoubleText, digits: &str, magnitude: i32, width: usize) {
+    let (first, rest) = digits.split_at(1);
+    text.push_str(first);
+    if !rest.is_empty() {
+        text.push('.');
+        text.push_str(rest);
+    }
+    text.push_str(if magnitude < 0 { "e-" } else { "e+" });
+    let mut number = itoa::Buffer::new();
+    let exponent = number.format(magnitude.abs());
+    (exponent.len()..width).for_each(|_| text.push('0'));
+    text.push_str(exponent);
 }
 
 #[cfg(test)]
@@ -172,6 +217,25 @@ mod tests {
             (f64::NEG_INFINITY, "-inf"),
         ] {
             assert_eq!(&format_double(value)[..], text);
+        }
+    }
+
+    #[test]
+    fn seventeen_digits_are_as_c_prints_them() {
+        for (value, text) in [
+            (0.1, "0.10000000000000001"),
+            (-2.5, "-2.5"),
+            (0.0, "0"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (123_456_789.123, "123456789.123"),
+            (0.0001, "0.0001"),
+            (0.000_012_5, "1.2500000000000001e-05"),
+            (1e300, "1.0000000000000001e+300"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(&format_digits(value)[..], text);
         }
     }
 

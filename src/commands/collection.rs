@@ -1,18 +1,18 @@
-//! What the commands on several types of collections share: elements in replies, the options of the SCAN family, random
-//! elements. Knows arguments and replies, no keys.
+//! What the commands on several types of collections share: elements in replies, HSCAN and its like, random elements.
+//! It must not know which types there are.
 
-use super::scan::{Found, parse_cursor};
-use super::{Args, NOT_AN_INTEGER, Outcome, SYNTAX_ERROR, fail};
+use super::scan::{Found, NO_SCORES, NO_VALUES, parse_cursor};
+use super::{Args, NOT_AN_INTEGER, Outcome, SYNTAX_ERROR, fail, wrong_type};
 use crate::glob;
+use crate::keyspace::{View, WrongType};
 use crate::protocol::{Mark, Reply};
 use crate::random;
-use crate::types::Item;
+use crate::types::{Collection, Item};
 
 /// Elements that HSCAN and the like look at without COUNT.
 const SCAN_COUNT: u64 = 10;
 /// What a client may ask for with a negative count of random elements, in bytes of the reply.
 const RANDOM_REPLY_MAX: usize = 1 << 30;
-const INVALID_CURSOR: &str = "ERR invalid cursor";
 const OUT_OF_RANGE: &str = "ERR value is out of range";
 const NOT_IN_RANGE: &str = "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
 
@@ -25,22 +25,25 @@ pub(super) fn bulk_item(reply: &mut Reply<'_>, item: Item<'_>) {
     }
 }
 
-/// The cursor of HSCAN and the like, or the error.
-pub(super) fn cursor(args: &Args<'_>) -> Result<u64, &'static str> {
-    parse_cursor(args.at(2)).ok_or(INVALID_CURSOR)
+/// What HSCAN and the like walk over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    Hash,
+    Set,
+    Zset,
 }
 
 /// The options of HSCAN and the like.
-pub(super) struct ScanOptions<'a> {
-    pub(super) count: u64,
+struct ScanOptions<'a> {
+    count: u64,
     pattern: Option<&'a [u8]>,
-    /// NOVALUES.
-    pub(super) no_values: bool,
+    /// NOVALUES, NOSCORES.
+    names_only: bool,
 }
 
 impl<'a> ScanOptions<'a> {
-    pub(super) fn parse(args: &Args<'a>, has_values: bool) -> Result<Self, &'static str> {
-        let mut options = Self { count: SCAN_COUNT, pattern: None, no_values: false };
+    fn parse(args: &Args<'a>, scanned: Scanned) -> Result<Self, &'static str> {
+        let mut options = Self { count: SCAN_COUNT, pattern: None, names_only: false };
         let mut index = 3;
         while index < args.len() {
             match args.get(index + 1) {
@@ -53,8 +56,10 @@ impl<'a> ScanOptions<'a> {
                     options.pattern = Some(pattern).filter(|pattern| *pattern != b"*");
                     index += 1;
                 }
-                _ if args.is(index, "novalues") && has_values => options.no_values = true,
-                _ if args.is(index, "novalues") => return Err("ERR NOVALUES option can only be used in HSCAN"),
+                _ if args.is(index, "novalues") && scanned == Scanned::Hash => options.names_only = true,
+                _ if args.is(index, "novalues") => return Err(NO_VALUES),
+                _ if args.is(index, "noscores") && scanned == Scanned::Zset => options.names_only = true,
+                _ if args.is(index, "noscores") => return Err(NO_SCORES),
                 _ => return Err(SYNTAX_ERROR),
             }
             index += 1;
@@ -63,23 +68,44 @@ impl<'a> ScanOptions<'a> {
     }
 
     /// True if an element is asked for.
-    pub(super) fn passes(&self, item: Item<'_>) -> bool {
+    fn passes(&self, item: Item<'_>) -> bool {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, item.bytes(&mut itoa::Buffer::new()), false))
     }
 }
 
-/// The reply for a collection that is not there.
-pub(super) fn empty_scan(reply: &mut Reply<'_>) -> Outcome {
+/// HSCAN, SSCAN and ZSCAN. `walk` looks at about so many elements from a cursor on, calls what it is given with each
+/// name and what stands with it, and gives the next cursor.
+pub(super) fn scan<T: Collection>(
+    (db, args, reply): (&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>),
+    scanned: Scanned,
+    walk: impl FnOnce(&T, u64, u64, &mut dyn FnMut(Item<'_>, Option<Item<'_>>)) -> u64,
+) -> Outcome {
+    let Some(cursor) = parse_cursor(args.at(2)) else { return fail(reply, "ERR invalid cursor") };
+    let collection = match db.read_as::<T>(0) {
+        Ok(Some(collection)) => collection,
+        Ok(None) => {
+            reply.array(2);
+            reply.bulk(b"0");
+            reply.array(0);
+            return Outcome::Done;
+        }
+        Err(WrongType) => return wrong_type(reply),
+    };
+    let options = match ScanOptions::parse(args, scanned) {
+        Ok(options) => options,
+        Err(error) => return fail(reply, error),
+    };
+    let mut found = Found::default();
+    let next = walk(collection, cursor, options.count, &mut |name, with| {
+        if options.passes(name) {
+            found.add(name.bytes(&mut itoa::Buffer::new()), reply);
+            if let Some(with) = with.filter(|_| !options.names_only) {
+                found.add(with.bytes(&mut itoa::Buffer::new()), reply);
+            }
+        }
+    });
     reply.array(2);
-    reply.bulk(b"0");
-    reply.array(0);
-    Outcome::Done
-}
-
-/// Writes the reply of HSCAN and the like.
-pub(super) fn scan_reply(reply: &mut Reply<'_>, cursor: u64, found: Found) -> Outcome {
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(cursor).as_bytes());
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     found.write(reply);
     Outcome::Done
 }

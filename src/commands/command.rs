@@ -124,7 +124,7 @@ fn describe(command: &Command, reply: &mut Reply<'_>) {
     names(reply, spec.categories().names());
     reply.set(spec.tips.len());
     spec.tips.iter().for_each(|tip| reply.text(tip));
-    let specs = key_specs(spec.keys);
+    let specs = spec.keys.specs();
     reply.set(specs.len());
     specs.iter().for_each(|spec| describe_keys(spec, reply));
     reply.array(command.subcommands.len());
@@ -137,15 +137,11 @@ fn names(reply: &mut Reply<'_>, names: impl Iterator<Item = &'static str> + Clon
     names.for_each(|name| reply.simple(name));
 }
 
-pub(super) fn key_specs(keys: Keys) -> &'static [KeySpec] {
-    if let Keys::Specs(specs) = keys { specs } else { &[] }
-}
-
 /// First key, last key and step, from before there were key specifications: the ranges that begin at a fixed
 /// argument, put together.
 fn legacy_range(keys: Keys) -> (i64, i64, i64) {
     let mut range: Option<(i64, i64, i64)> = None;
-    for spec in key_specs(keys) {
+    for spec in keys.specs() {
         let (Begin::Index(begin), Find::Range { last, step, .. }) = (spec.begin, spec.find) else { continue };
         let (first, step) = (begin as i64, step as i64);
         let last = if last >= 0 { first + i64::from(last) } else { i64::from(last) };
@@ -173,8 +169,12 @@ fn describe_keys(spec: &KeySpec, reply: &mut Reply<'_>) {
             reply.text("startfrom");
             reply.integer(from.into());
         }
+        Begin::Sought(..) | Begin::Nowhere => typed(reply, "unknown", &[]),
     }
     reply.text("find_keys");
+    if matches!(spec.begin, Begin::Sought(..) | Begin::Nowhere) {
+        return typed(reply, "unknown", &[]);
+    }
     match spec.find {
         Find::Range { last, step, limit } => {
             let fields = [("lastkey", last.into()), ("keystep", step as i64), ("limit", limit.into())];
@@ -236,7 +236,7 @@ fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], KeyFlags)>, &'static st
     let inner = args.tail(2);
     let command = find(&inner).filter(|command| command.subcommands.is_empty() || inner.len() == 1);
     let spec = command.ok_or("ERR Invalid command specified")?.spec;
-    let specs = key_specs(spec.keys);
+    let specs = spec.keys.specs();
     if specs.is_empty() {
         return Err("ERR The command has no key arguments");
     }

@@ -1,6 +1,5 @@
 //! COMMAND DOCS: the documentation of the rows. Knows rows only.
 
-use super::command::key_specs;
 use super::syntax::{self, Argument, Kind};
 use super::{Args, Command, Ctx, Outcome, find_sub, registry};
 use crate::protocol::Reply;
@@ -19,7 +18,7 @@ pub(super) fn docs(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
 /// Name and documentation of one command, its subcommands included.
 fn document(command: &Command, reply: &mut Reply<'_>) {
     let spec = command.spec;
-    let arguments = syntax::parse(spec.name, spec.syntax, key_specs(spec.keys));
+    let arguments = syntax::parse(spec.name, spec.syntax, spec.keys.specs());
     reply.text(spec.name);
     let mut texts = vec![("summary", spec.summary), ("since", spec.since), ("group", spec.group)];
     if !spec.complexity.is_empty() {

@@ -1,11 +1,10 @@
-//! DUMP and RESTORE. The format is [`crate::rdb`]'s; here it meets the values as they are kept.
+//! DUMP and RESTORE. The format is [`crate::rdb`]'s, and [`super::dump_value`] knows how values are kept.
 
+use super::dump_value::{self, Builder, Built};
 use super::{Acl, Args, Fill, Flags, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
-use crate::config::Limits;
-use crate::keyspace::{Event, NewValue, Ttl, Value, View};
+use crate::keyspace::{Event, NewValue, Ttl, View};
 use crate::protocol::{Reply, SHARE_AT};
-use crate::rdb::{Bad, Dump, Kind, Part, load};
-use crate::types::{Element, End, List, Object, ObjectRef, Zset};
+use crate::rdb::{Bad, load};
 use bytes::Bytes;
 
 const RESTORE: Spec = Spec {
@@ -60,19 +59,10 @@ fn dump(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         reply.null();
         return Outcome::Done;
     };
-    let dump = match db.entry(0, place).value() {
-        Value::Text(text) => text.with(Dump::text),
-        Value::Object(ObjectRef::List(list)) => Dump::list(|found| {
-            list.each(0..list.len(), |element| match element {
-                Element::Item(item) => found(item.bytes(&mut itoa::Buffer::new())),
-                Element::Large(bytes) => found(bytes),
-            });
-        }),
-        Value::Object(ObjectRef::Zset(set)) if set.encoding() == "listpack" => Dump::packed_zset(set.iter_all()),
-        Value::Object(ObjectRef::Zset(set)) => Dump::zset(set.len(), set.iter_all().rev()),
-        Value::Object(_) => return fail(reply, "ERR DUMP of a value of this type is not supported"),
-    };
-    reply.bulk_shared(&Bytes::from(dump.finish()));
+    match dump_value::dump(db.entry(0, place).value(), db.now()) {
+        Some(dump) => reply.bulk_shared(&Bytes::from(dump.finish())),
+        None => reply.null(),
+    }
     Outcome::Done
 }
 
@@ -132,21 +122,26 @@ fn restore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
     if ttl < 0 {
         return fail(reply, "ERR Invalid TTL value, must be >= 0");
     }
-    let mut built = Builder { limits: db.limits(), value: None };
-    match load(args.at(3), db.max_string(), &mut |part| built.take(part)) {
-        Ok(true) => {}
+    let mut builder = Builder::new(db.limits(), db.now());
+    let built = match load(args.at(3), db.max_string(), &mut |part| builder.take(part)) {
+        Ok(true) => builder.finish(),
         Ok(false) => return fail(reply, "ERR DUMP payload version or checksum are wrong"),
-        Err(Bad) => return fail(reply, "ERR Bad data format"),
-    }
+        Err(Bad) => Err(Bad),
+    };
     let text;
-    let value = match built.value {
-        Some(Built::Text(found)) if found.len() >= SHARE_AT => NewValue::Shared(Bytes::from(found)),
-        Some(Built::Text(found)) => {
+    let value = match built {
+        Ok(Built::Text(found)) if found.len() >= SHARE_AT => NewValue::Shared(Bytes::from(found)),
+        Ok(Built::Text(found)) => {
             text = found;
             NewValue::of(&text)
         }
-        Some(Built::Object(object)) => NewValue::Object(object),
-        None => return fail(reply, "ERR Bad data format"),
+        Ok(Built::Object(object)) => NewValue::Object(object),
+        Ok(Built::Nothing) => {
+            db.remove(0);
+            reply.ok();
+            return Outcome::Done;
+        }
+        Err(Bad) => return fail(reply, "ERR Bad data format"),
     };
     let ttl = match ttl {
         0 => Ttl::None,
@@ -169,34 +164,4 @@ fn restore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
     }
     reply.ok();
     Outcome::Done
-}
-
-/// A value being made of the parts of a payload.
-struct Builder<'l> {
-    limits: &'l Limits,
-    value: Option<Built>,
-}
-
-enum Built {
-    Text(Vec<u8>),
-    Object(Object),
-}
-
-impl Builder<'_> {
-    fn take(&mut self, part: Part<'_>) -> Result<(), Bad> {
-        match (part, &mut self.value) {
-            (Part::Text(text), None) => self.value = Some(Built::Text(text.into_owned())),
-            (Part::Begin(Kind::List), None) => self.value = Some(Built::Object(Object::List(List::default()))),
-            (Part::Begin(Kind::Zset), None) => self.value = Some(Built::Object(Object::Zset(Zset::default()))),
-            (Part::Element(element), Some(Built::Object(Object::List(list)))) => {
-                list.push(End::Back, std::iter::once(element), self.limits.list_max_listpack_size);
-            }
-            (Part::Scored(member, score), Some(Built::Object(Object::Zset(set)))) => {
-                // A member twice is no set.
-                return if set.set(member, score, self.limits).is_none() { Ok(()) } else { Err(Bad) };
-            }
-            _ => return Err(Bad),
-        }
-        Ok(())
-    }
 }

@@ -29,10 +29,10 @@ pub(super) const COMMANDS: &[Spec] = &[
         name: "geosearch",
         arity: -7,
         since: "6.2.0",
-        syntax: "key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width \
-            height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
+        syntax: "key [FROMMEMBER member | FROMLONLAT longitude latitude] <BYRADIUS radius <M | KM | FT | MI> | BYBOX width \
+            height <M | KM | FT | MI> | BYPOLYGON num-vertices longitude latitude [longitude latitude ...]> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
         complexity: SEARCH_COMPLEXITY,
-        summary: "Returns the members within a circle or a box.",
+        summary: "Returns the members within a circle, a box or a polygon.",
         run: Run::Data(|db, args, reply| search(db, args, reply, Form::Search)),
         ..READ
     },
@@ -41,10 +41,11 @@ pub(super) const COMMANDS: &[Spec] = &[
         arity: -8,
         keys: Keys::Specs(&[KeySpec::one(1, OVERWRITE), KeySpec::one(2, ACCESS)]),
         since: "6.2.0",
-        syntax: "destination source <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius \
-            <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
+        syntax: "destination source [FROMMEMBER member | FROMLONLAT longitude latitude] <BYRADIUS radius \
+            <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI> | BYPOLYGON num-vertices longitude latitude \
+            [longitude latitude ...]> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
         complexity: SEARCH_COMPLEXITY,
-        summary: "Stores the members within a circle or a box at another key.",
+        summary: "Stores the members within a circle, a box or a polygon at another key.",
         run: Run::Data(|db, args, reply| search(db, args, reply, Form::SearchStore)),
         ..WRITE
     },
@@ -181,6 +182,15 @@ fn parse_box(args: &Args<'_>, index: usize) -> Result<(GeoShape, f64), String> {
     Ok((GeoShape::Box(width * unit, height * unit), unit))
 }
 
+/// The corners of a polygon, whose number stands at argument `index`.
+fn parse_corners(args: &Args<'_>, index: usize) -> Result<Vec<GeoPlace>, String> {
+    let count = args.integer(index).and_then(|count| i32::try_from(count).ok());
+    let count = count.ok_or("ERR invalid number of vertices")?;
+    let count = usize::try_from(count).ok().filter(|count| *count >= 3 && *count <= (args.len() - index - 1) / 2);
+    let count = count.ok_or("ERR GEOSEARCH BYPOLYGON must have at least 3 vertices")?;
+    (0..count).map(|corner| parse_place(args, index + 1 + 2 * corner)).collect()
+}
+
 fn member_place(set: &Zset, member: &[u8]) -> Result<GeoPlace, String> {
     set.score(member).map(GeoPlace::of_score).ok_or_else(|| NO_SUCH_MEMBER.to_owned())
 }
@@ -272,22 +282,32 @@ impl<'a> Query<'a> {
     /// Reads GEOSEARCH's middle or area, and moves `index` to the last argument of it.
     fn parse_area(&mut self, args: &Args<'_>, index: &mut usize, set: Option<&Zset>) -> Result<bool, String> {
         let (at, left) = (*index, args.len() - *index - 1);
-        if args.is(at, "frommember") && left >= 1 && !self.from_place {
+        // A polygon has its own middle.
+        let is_polygon = matches!(self.shape, Some(GeoShape::Polygon(_)));
+        if args.is(at, "frommember") && left >= 1 && !self.from_place && !is_polygon {
             if let Some(set) = set {
                 self.middle = Some(member_place(set, args.at(at + 1))?);
             }
             self.from_member = true;
             *index += 1;
-        } else if args.is(at, "fromlonlat") && left >= 2 && !self.from_member {
+        } else if args.is(at, "fromlonlat") && left >= 2 && !self.from_member && !is_polygon {
             self.middle = Some(parse_place(args, at + 1)?);
             self.from_place = true;
             *index += 2;
-        } else if args.is(at, "byradius") && left >= 2 && !matches!(self.shape, Some(GeoShape::Box(..))) {
+        } else if args.is(at, "byradius") && left >= 2 && matches!(self.shape, None | Some(GeoShape::Circle(_))) {
             self.set_shape(parse_radius(args, at + 1)?);
             *index += 2;
-        } else if args.is(at, "bybox") && left >= 3 && !matches!(self.shape, Some(GeoShape::Circle(_))) {
+        } else if args.is(at, "bybox") && left >= 3 && matches!(self.shape, None | Some(GeoShape::Box(..))) {
             self.set_shape(parse_box(args, at + 1)?);
             *index += 3;
+        } else if args.is(at, "bypolygon")
+            && left >= 2
+            && (is_polygon || self.shape.is_none() && !self.from_member && !self.from_place)
+        {
+            let corners = parse_corners(args, at + 1)?;
+            *index += 1 + 2 * corners.len();
+            self.middle = Some(GeoShape::middle(&corners));
+            self.set_shape((GeoShape::Polygon(corners), 1.0));
         } else {
             return Ok(false);
         }
@@ -302,11 +322,12 @@ impl<'a> Query<'a> {
             return Err(format!("ERR {name} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"));
         }
         let name = String::from_utf8_lossy(args.at(0));
-        if form.is_search() && !self.from_member && !self.from_place {
+        let is_polygon = matches!(self.shape, Some(GeoShape::Polygon(_)));
+        if form.is_search() && !is_polygon && !self.from_member && !self.from_place {
             return Err(format!("ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"));
         }
         if form.is_search() && self.shape.is_none() {
-            return Err(format!("ERR exactly one of BYRADIUS and BYBOX can be specified for {name}"));
+            return Err(format!("ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for {name}"));
         }
         if self.any && self.count == 0 {
             return Err("ERR the ANY argument requires COUNT argument".to_owned());
@@ -316,7 +337,7 @@ impl<'a> Query<'a> {
 
     /// The members in the area, in order, not more than wanted.
     fn find(&self, set: &Zset) -> Vec<Found> {
-        let (Some(middle), Some(shape)) = (self.middle, self.shape) else { return Vec::new() };
+        let (Some(middle), Some(shape)) = (self.middle, &self.shape) else { return Vec::new() };
         let limit = if self.any { self.count } else { usize::MAX };
         let mut found: Vec<Found> = Vec::new();
         for scores in shape.scores(middle) {

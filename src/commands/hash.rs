@@ -1,9 +1,6 @@
 //! The hash commands, those on the TTLs of fields ([`super::hash_ttl`]) excepted.
 
-use super::collection::{
-    ScanOptions, bulk_item, check_pairs, cursor, empty_scan, random_count, scan_reply, write_random,
-};
-use super::scan::Found;
+use super::collection::{Scanned, bulk_item, check_pairs, random_count, scan, write_random};
 use super::{
     Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
 };
@@ -402,28 +399,8 @@ fn hrandfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn hscan(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let cursor = match cursor(args) {
-        Ok(cursor) => cursor,
-        Err(error) => return fail(reply, error),
-    };
     let now = db.now();
-    let hash = match db.read_as::<Hash>(0) {
-        Ok(Some(hash)) => hash,
-        Ok(None) => return empty_scan(reply),
-        Err(WrongType) => return wrong_type(reply),
-    };
-    let options = match ScanOptions::parse(args, true) {
-        Ok(options) => options,
-        Err(error) => return fail(reply, error),
-    };
-    let mut found = Found::default();
-    let next = hash.scan(cursor, options.count, now, |field, value| {
-        if options.passes(field) {
-            found.add(field.bytes(&mut itoa::Buffer::new()), reply);
-            if !options.no_values {
-                found.add(value.bytes(&mut itoa::Buffer::new()), reply);
-            }
-        }
-    });
-    scan_reply(reply, next, found)
+    scan((db, args, reply), Scanned::Hash, |hash: &Hash, cursor, count, found| {
+        hash.scan(cursor, count, now, |field, value| found(field, Some(value)))
+    })
 }

@@ -21,6 +21,7 @@ mod counter;
 mod debug;
 mod docs;
 mod dump;
+mod dump_value;
 mod expire;
 mod function;
 mod geo;
@@ -50,6 +51,7 @@ mod server;
 mod set;
 mod set_algebra;
 mod slowlog;
+mod sort;
 mod spec;
 mod stream;
 mod stream_args;
@@ -117,6 +119,7 @@ const FAMILIES: &[&[Spec]] = &[
     set::COMMANDS,
     set_algebra::COMMANDS,
     slowlog::COMMANDS,
+    sort::COMMANDS,
     stream::COMMANDS,
     stream_group::COMMANDS,
     stream_info::COMMANDS,

@@ -92,6 +92,9 @@ pub(super) const COMMANDS: &[Spec] = &[
 /// Keys that SCAN looks at without COUNT.
 const SCAN_COUNT: u64 = 10;
 
+pub(super) const NO_VALUES: &str = "ERR NOVALUES option can only be used in HSCAN";
+pub(super) const NO_SCORES: &str = "ERR NOSCORES option can only be used in ZSCAN";
+
 /// What was found, as the elements of a reply whose number is not known yet.
 #[derive(Default)]
 pub(super) struct Found {
@@ -148,7 +151,8 @@ impl<'a> Filter<'a> {
                     filter.pattern = Some(pattern).filter(|pattern| *pattern != b"*");
                 }
                 Some(name) if args.is(index, "type") => filter.type_name = Some(name),
-                _ if args.is(index, "novalues") => return Err("ERR NOVALUES option can only be used in HSCAN"),
+                _ if args.is(index, "novalues") => return Err(NO_VALUES),
+                _ if args.is(index, "noscores") => return Err(NO_SCORES),
                 _ => return Err(SYNTAX_ERROR),
             }
             index += 2;

@@ -1,7 +1,6 @@
 //! The set commands on one set, and SMOVE; those that combine sets are in [`super::set_algebra`].
 
-use super::collection::{ScanOptions, bulk_item, cursor, empty_scan, random_count, scan_reply, write_random};
-use super::scan::Found;
+use super::collection::{Scanned, bulk_item, random_count, scan, write_random};
 use super::{Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type};
 use crate::keyspace::{Edit, Event, View, WrongType, class};
 use crate::protocol::Reply;
@@ -296,24 +295,7 @@ fn srandmember(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
 }
 
 fn sscan(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let cursor = match cursor(args) {
-        Ok(cursor) => cursor,
-        Err(error) => return fail(reply, error),
-    };
-    let set = match db.read_as::<Set>(0) {
-        Ok(Some(set)) => set,
-        Ok(None) => return empty_scan(reply),
-        Err(WrongType) => return wrong_type(reply),
-    };
-    let options = match ScanOptions::parse(args, false) {
-        Ok(options) => options,
-        Err(error) => return fail(reply, error),
-    };
-    let mut found = Found::default();
-    let next = set.scan(cursor, options.count, |member| {
-        if options.passes(member) {
-            found.add(member.bytes(&mut itoa::Buffer::new()), reply);
-        }
-    });
-    scan_reply(reply, next, found)
+    scan((db, args, reply), Scanned::Set, |set: &Set, cursor, count, found| {
+        set.scan(cursor, count, |member| found(member, None))
+    })
 }

@@ -1,6 +1,6 @@
 //! The shape of a command's row. Knows no command.
 
-use super::Run;
+use super::{Args, Run};
 
 /// A command's row.
 pub struct Spec {
@@ -69,7 +69,7 @@ pub enum Fill {
 
 impl Fill {
     /// What it comes to with these arguments; never [`Fill::BeforeIf`].
-    pub fn with(self, args: &super::Args<'_>) -> Self {
+    pub fn with(self, args: &Args<'_>) -> Self {
         match self {
             Self::BeforeIf(words) => {
                 let has = (3..args.len()).any(|index| words.iter().any(|word| args.is(index, word)));
@@ -277,6 +277,10 @@ pub enum Begin {
     Index(usize),
     /// Behind this word, sought from the given argument on (negative: from the end).
     Keyword(&'static str, i32),
+    /// Behind this word, at the argument that the function finds. COMMAND INFO calls it unknown.
+    Sought(&'static str, fn(&Args<'_>) -> Option<usize>),
+    /// Nowhere: the keys' names are made of values. COMMAND INFO calls it unknown.
+    Nowhere,
 }
 
 /// Which of the arguments from there are keys.
@@ -340,6 +344,8 @@ pub enum Keys {
     All,
     /// Those.
     Specs(&'static [KeySpec]),
+    /// Those, and where the function says so of the arguments, keys that values name: then all shards are locked.
+    Reaching(&'static [KeySpec], fn(&Args<'_>) -> bool),
 }
 
 const READ: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
@@ -362,11 +368,41 @@ impl Keys {
     /// One key that is overwritten.
     pub const OVERWRITE_ONE: Self = Self::Specs(&[KeySpec::one(1, KeyFlags::OW.or(KeyFlags::UPDATE))]);
 
+    /// The specifications.
+    #[inline]
+    pub const fn specs(self) -> &'static [KeySpec] {
+        match self {
+            Self::None | Self::All => &[],
+            Self::Specs(specs) | Self::Reaching(specs, _) => specs,
+        }
+    }
+
+    /// True if all shards are to be locked.
+    #[inline]
+    pub fn reach_all(self, args: &Args<'_>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Reaching(_, reaches) => reaches(args),
+            Self::None | Self::Specs(_) => false,
+        }
+    }
+
     /// Calls `found` with the index of each key argument, in order. False if the arguments do not say (a count
     /// that is no number, or larger than what follows).
-    pub fn each(self, args: &super::Args<'_>, mut found: impl FnMut(usize)) -> bool {
-        let Self::Specs(specs) = self else { return true };
-        specs.iter().all(|spec| spec.each(args, &mut found))
+    pub fn each(self, args: &Args<'_>, mut found: impl FnMut(usize)) -> bool {
+        self.specs().iter().all(|spec| spec.each(args, &mut found))
+    }
+
+    /// True if the key of this number is replaced, whatever it holds.
+    pub fn overwrites(self, args: &Args<'_>, key: usize) -> bool {
+        let mut seen = 0;
+        for spec in self.specs() {
+            spec.each(args, &mut |_| seen += 1);
+            if seen > key {
+                return spec.flags.has(KeyFlags::OW);
+            }
+        }
+        false
     }
 
     /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one
@@ -400,7 +436,7 @@ impl KeySpec {
     }
 
     /// Calls `found` with the index of each key argument, in order; see [`Keys::each`].
-    pub fn each(&self, args: &super::Args<'_>, found: &mut impl FnMut(usize)) -> bool {
+    pub fn each(&self, args: &Args<'_>, found: &mut impl FnMut(usize)) -> bool {
         let begin = match self.begin {
             Begin::Index(index) => index,
             Begin::Keyword(word, from) => {
@@ -416,6 +452,11 @@ impl KeySpec {
                     None => return true,
                 }
             }
+            Begin::Sought(_, find) => match find(args) {
+                Some(index) => index,
+                None => return true,
+            },
+            Begin::Nowhere => return true,
         };
         let (first, last, step) = match self.find {
             Find::Range { last, step, limit } => {

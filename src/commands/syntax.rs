@@ -310,9 +310,9 @@ fn type_of(name: &str, command: &str) -> Kind {
         "bit" | "bits" | "client-id" | "cluster-bus-port" | "config-epoch" | "count" | "cursor" | "db"
         | "decrement" | "destination-db" | "end-slot" | "entries-added" | "entries-read" | "frequency" | "idle"
         | "increment" | "index" | "index1" | "index2" | "len" | "limit" | "maxage" | "milliseconds"
-        | "min-match-len" | "ms" | "num-matches" | "numfields" | "numids" | "numkeys" | "numlocal" | "numreplicas"
-        | "offset" | "port" | "protover" | "rank" | "seconds" | "slot" | "start-slot" | "timeout" | "ttl"
-        | "version" | "weight" => Kind::Integer,
+        | "min-match-len" | "ms" | "num-matches" | "numfields" | "numids" | "numkeys" | "numlocal" | "num-vertices"
+        | "numreplicas" | "offset" | "port" | "protover" | "rank" | "seconds" | "slot" | "start-slot" | "timeout"
+        | "ttl" | "version" | "weight" => Kind::Integer,
         _ => Kind::String,
     }
 }
@@ -327,13 +327,14 @@ fn mark_keys(arguments: &mut [Argument<'_>], first: usize, spec: &KeySpec, index
             };
             mark_positions(arguments, first, from, last, index);
         }
-        Begin::Keyword(word, _) => {
+        Begin::Keyword(word, _) | Begin::Sought(word, _) => {
             let group = arguments.iter_mut().find(|argument| argument.token == Some(word));
             if let Some(leaf) = group.and_then(first_leaf) {
                 leaf.key_spec = Some(index);
                 leaf.kind = Kind::Key;
             }
         }
+        Begin::Nowhere => {}
     }
 }
 
@@ -386,7 +387,7 @@ fn mark_positions(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Keys, registry};
+    use super::super::registry;
     use super::*;
 
     /// The tree in one line: `name:type`, its token, `?` optional, `+` repeated, `++` with its token, `@` key.
@@ -496,7 +497,7 @@ mod tests {
     fn every_row_parses_and_its_keys_are_in_its_syntax() {
         for command in registry().all() {
             let spec = command.spec;
-            let keys = if let Keys::Specs(keys) = spec.keys { keys } else { &[] };
+            let keys = spec.keys.specs();
             let depth = spec.syntax.bytes().fold(0i32, |depth, byte| match byte {
                 b'[' | b'<' => depth + 1,
                 b']' | b'>' => depth - 1,

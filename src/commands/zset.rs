@@ -2,9 +2,10 @@
 //! [`super::zset_range`], what takes members out or any in [`super::zset_pop`], what combines sets in
 //! [`super::zset_combine`].
 
+use super::collection::{Scanned, scan};
 use super::{Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type};
 use crate::keyspace::{Edit, Event, View, WrongType, class};
-use crate::number::parse_double;
+use crate::number::{format_digits, format_double, parse_double};
 use crate::protocol::Reply;
 use crate::types::{Item, Zset};
 
@@ -101,6 +102,19 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(log(N))",
         summary: "Returns how many members stand behind one.",
         run: Run::Data(zrevrank),
+        ..READ
+    },
+    Spec {
+        name: "zscan",
+        arity: -3,
+        flags: Flags::READONLY,
+        tips: &["nondeterministic_output"],
+        since: "2.8.0",
+        syntax: "key cursor [MATCH pattern] [COUNT count] [NOSCORES]",
+        complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor \
+            to return back to 0. N is the number of elements inside the collection.",
+        summary: "Walks over the members of a sorted set, some at each call.",
+        run: Run::Data(zscan),
         ..READ
     },
 ];
@@ -379,4 +393,12 @@ fn rank(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, reverse: 
         reply.double(score);
     }
     Outcome::Done
+}
+
+fn zscan(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    scan((db, args, reply), Scanned::Zset, |set: &Zset, cursor, count, found| {
+        // As in Redis, which keeps the scores of a packed set as text.
+        let format = if set.is_packed() { format_double } else { format_digits };
+        set.scan(cursor, count, |member, score| found(member, Some(Item::Text(format(score).as_bytes()))))
+    })
 }

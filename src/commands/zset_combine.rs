@@ -4,10 +4,10 @@
 use super::zset::{READ, WRITE};
 use super::zset_range::{store, write_members};
 use super::{Args, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type};
-use crate::keyspace::{View, WrongType};
+use crate::keyspace::{Place, Value, View, WrongType};
 use crate::number::parse_double;
 use crate::protocol::Reply;
-use crate::types::{Item, Zset};
+use crate::types::{Item, ObjectRef, Set, Zset};
 use foldhash::quality::RandomState;
 use std::collections::HashMap;
 
@@ -143,8 +143,42 @@ struct Options {
     with_scores: bool,
 }
 
-/// A set to combine; None is empty.
-type Source<'a> = Option<&'a Zset>;
+/// A set to combine.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// There is nothing at the key.
+    Empty,
+    Zset(&'a Zset),
+    /// All its members have the score 1.
+    Set(&'a Set),
+}
+
+impl<'a> Source<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::Zset(set) => set.len(),
+            Self::Set(set) => set.len(),
+        }
+    }
+
+    fn score(self, member: &[u8]) -> Option<f64> {
+        match self {
+            Self::Empty => None,
+            Self::Zset(set) => set.score(member),
+            Self::Set(set) => set.contains(member).then_some(1.0),
+        }
+    }
+
+    fn iter(self) -> impl Iterator<Item = (Item<'a>, f64)> {
+        let (scored, plain) = match self {
+            Self::Empty => (None, None),
+            Self::Zset(set) => (Some(set.iter_all()), None),
+            Self::Set(set) => (None, Some(set.iter().map(|member| (member, 1.0)))),
+        };
+        scored.into_iter().flatten().chain(plain.into_iter().flatten())
+    }
+}
 
 /// How many keys are given; argument `index` says.
 fn parse_numkeys(args: &Args<'_>, index: usize, name: &str) -> Result<usize, String> {
@@ -193,15 +227,19 @@ impl Options {
 fn sources<'a>(db: &'a mut View<'_, '_>, first: usize) -> Result<Vec<Source<'a>>, WrongType> {
     // First all that may remove a key, as an expired one is: then nothing moves any more.
     for key in first..db.len() {
-        db.read_as::<Zset>(key)?;
+        db.read_any(key);
     }
     let places: Vec<_> = (first..db.len()).map(|key| db.find(key)).collect();
     let db = &*db;
-    places
-        .into_iter()
-        .enumerate()
-        .map(|(index, place)| place.map(|place| db.collection_at(first + index, place)).transpose())
-        .collect()
+    let source = |(index, place): (usize, Option<Place>)| {
+        let Some(place) = place else { return Ok(Source::Empty) };
+        match db.entry(first + index, place).value() {
+            Value::Object(ObjectRef::Zset(set)) => Ok(Source::Zset(set)),
+            Value::Object(ObjectRef::Set(set)) => Ok(Source::Set(set)),
+            _ => Err(WrongType),
+        }
+    };
+    places.into_iter().enumerate().map(source).collect()
 }
 
 /// A combination, in order.
@@ -215,12 +253,12 @@ fn combine(sources: &[Source<'_>], combination: Combination, options: &Options) 
     let mut combined: Combined = Vec::new();
     // In the order of their sizes: so scores are added up as in Redis, where the order shows in the last digit.
     let mut order: Vec<usize> = (0..sources.len()).collect();
-    order.sort_by_key(|index| sources[*index].map_or(0, Zset::len));
+    order.sort_by_key(|index| sources[*index].len());
     match combination {
         Combination::Union => {
             let mut scores: HashMap<Vec<u8>, f64, RandomState> = HashMap::default();
             for index in order {
-                for (member, score) in sources[index].iter().flat_map(|set| set.iter_all()) {
+                for (member, score) in sources[index].iter() {
                     let (member, score) = (member.bytes(&mut digits), weighted(index, score));
                     if let Some(sum) = scores.get_mut(member) {
                         *sum = options.aggregate.of(*sum, score);
@@ -233,10 +271,10 @@ fn combine(sources: &[Source<'_>], combination: Combination, options: &Options) 
         }
         Combination::Intersection => {
             let [smallest, others @ ..] = &order[..] else { return combined };
-            for (member, score) in sources[*smallest].iter().flat_map(|set| set.iter_all()) {
+            for (member, score) in sources[*smallest].iter() {
                 let member = member.bytes(&mut digits);
                 let sum = others.iter().try_fold(weighted(*smallest, score), |sum, index| {
-                    let score = sources[*index]?.score(member)?;
+                    let score = sources[*index].score(member)?;
                     // Not a number (0 times infinity) makes the sum 0 here, as in Redis.
                     Some(options.aggregate.of(sum, score * weight(*index)))
                 });
@@ -245,9 +283,9 @@ fn combine(sources: &[Source<'_>], combination: Combination, options: &Options) 
         }
         Combination::Difference => {
             let [first, others @ ..] = sources else { return combined };
-            for (member, score) in first.iter().flat_map(|set| set.iter_all()) {
+            for (member, score) in first.iter() {
                 let member = member.bytes(&mut digits);
-                if !others.iter().flatten().any(|other| other.score(member).is_some()) {
+                if !others.iter().any(|other| other.score(member).is_some()) {
                     combined.push((member.to_vec(), score));
                 }
             }
@@ -337,10 +375,10 @@ fn zintercard(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
     }
     let limit = if limit == 0 { usize::MAX } else { limit };
     let mut digits = itoa::Buffer::new();
-    let smallest = sources.iter().min_by_key(|source| source.map_or(0, Zset::len)).copied().flatten();
-    let members = smallest.iter().flat_map(|set| set.iter_all()).filter(|(member, _)| {
+    let smallest = sources.iter().copied().min_by_key(|source| source.len()).unwrap_or(Source::Empty);
+    let members = smallest.iter().filter(|(member, _)| {
         let member = member.bytes(&mut digits);
-        sources.iter().all(|source| source.is_some_and(|set| set.score(member).is_some()))
+        sources.iter().all(|source| source.score(member).is_some())
     });
     reply.integer(members.take(limit).count() as i64);
     Outcome::Done

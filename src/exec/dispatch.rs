@@ -9,7 +9,7 @@ use super::locks::Locks;
 use super::multi;
 use super::script::{Running, Scripted};
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Later, Outcome, Run, Spec};
+use crate::commands::{self, Args, Command, Ctx, Flags, Later, Outcome, Run, Spec};
 use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
@@ -189,7 +189,7 @@ impl<'d> Dispatch<'d> {
             let Some(command) = commands::find(&args) else { continue };
             let spec = command.spec;
             // Behind any other command things may be different altogether: another database, a transaction.
-            if !matches!(spec.run, Run::Data(_)) || matches!(spec.keys, Keys::All) || changed.is_full() {
+            if !matches!(spec.run, Run::Data(_)) || spec.keys.reach_all(&args) || changed.is_full() {
                 return;
             }
             if !arity_fits(spec.arity, args.len()) {
@@ -517,9 +517,9 @@ impl<'d> Dispatch<'d> {
             // The handler sees no keys and says what is wrong with its arguments.
             keys.clear();
         }
-        let mut locks = match command.spec.keys {
-            Keys::All => Locks::all(keyspace),
-            _ => Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).collect()),
+        let mut locks = match command.spec.keys.reach_all(args) {
+            true => Locks::all(keyspace),
+            false => Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).collect()),
         };
         locks.place(&mut keys);
         let numbers = std::mem::take(&mut locks.numbers);
@@ -729,7 +729,7 @@ fn plan<'a>(
 ) -> Option<Planned> {
     let command = commands::find(args)?;
     let Run::Data(run) = command.spec.run else { return None };
-    let is_special = command.spec.flags.has(Flags::BLOCKING) || matches!(command.spec.keys, Keys::All);
+    let is_special = command.spec.flags.has(Flags::BLOCKING) || command.spec.keys.reach_all(args);
     if is_special || !arity_fits(command.spec.arity, args.len()) || !may(command) {
         return None;
     }

@@ -11,7 +11,7 @@ use super::dispatch::{Batch, Dispatch, Wait, track};
 use super::fill::{Fill, Filled};
 use super::locks::Locks;
 use super::script::Alone;
-use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run, Spec};
+use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
 use crate::state::acl::Context;
@@ -135,7 +135,7 @@ impl Dispatch<'_> {
         let watching = self.client.watching.take();
         let is_all = |queued: &Queued<'_>| {
             matches!(queued.command.spec.run, Run::Walk(_) | Run::Script(_))
-                || matches!(queued.command.spec.keys, Keys::All)
+                || queued.command.spec.keys.reach_all(&queued.args)
         };
         let mut locks = if queued.iter().any(is_all) {
             Locks::all(keyspace)

@@ -397,6 +397,12 @@ impl Shard {
         self.garbage.push(slot);
     }
 
+    /// The hash of a key, and the number of its shard; None if there are not so many shards.
+    pub(super) fn locate(&self, key: &[u8], shards: usize) -> Option<(Hash, usize)> {
+        let hash = hash_key(&self.hasher, key);
+        (shards == 1 << self.shard_bits).then(|| (hash, (hash >> (64 - self.shard_bits)) as usize))
+    }
+
     pub(super) fn hasher(&self) -> &SeedableRandomState {
         &self.hasher
     }

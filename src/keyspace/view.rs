@@ -288,6 +288,13 @@ impl<'v, 's> View<'v, 's> {
         self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, clock)
     }
 
+    /// Reads a key that is not among the command's, as a reading command does. None without all shards, which the row of
+    /// such a command asks for.
+    pub fn read_other(&mut self, key: &[u8]) -> Option<Entry<'_>> {
+        let (hash, shard) = self.shards.first()?.locate(key, self.shards.len())?;
+        self.shards[shard].read(self.db, hash, key, self.now, self.access)
+    }
+
     /// Finds a key to write to it; counts nothing.
     #[inline]
     pub fn find(&mut self, key: usize) -> Option<Place> {

@@ -36,7 +36,14 @@ pub enum Part<'a> {
     /// A field of a hash, with its value and when it expires, in ms since the epoch.
     Field(&'a [u8], &'a [u8], Option<i64>),
     /// An entry of a stream.
-    Entry(StreamId, &'a [(Item<'a>, Item<'a>)]),
+    Entry {
+        /// The ID from which on the entries lie that are kept together.
+        node: StreamId,
+        /// Its own.
+        id: StreamId,
+        /// Names and values, at least one.
+        fields: &'a [(Item<'a>, Item<'a>)],
+    },
     /// What a stream is beyond its entries, which have come.
     Stream(&'a StreamInfo),
     /// A group of a stream; its pending entries and its consumers follow.

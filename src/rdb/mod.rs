@@ -15,9 +15,11 @@ mod rdb_tests;
 mod read;
 mod stream;
 mod write;
+mod write_stream;
 
 pub use functions::{dump_functions, load_functions};
 pub use load::{Kind, Part, load};
 pub use read::Bad;
 pub use stream::{Group, StreamId, StreamInfo};
 pub use write::{Dump, sign};
+pub use write_stream::Node;

@@ -1,6 +1,7 @@
 //! The format against payloads of real servers, against itself, and against odd bytes.
 
 use super::*;
+use crate::types::Item;
 use proptest::prelude::*;
 
 /// What a payload holds, a line a part.
@@ -15,7 +16,7 @@ fn parts(payload: &[u8]) -> Result<Vec<String>, Option<Bad>> {
             Part::Scored(bytes, score) => format!("{} {score}", text(bytes)),
             Part::Field(field, value, None) => format!("{}={}", text(field), text(value)),
             Part::Field(field, value, Some(at)) => format!("{}={} until {at}", text(field), text(value)),
-            Part::Entry((ms, seq), pairs) => {
+            Part::Entry { id: (ms, seq), fields: pairs, .. } => {
                 let pairs: Vec<_> =
                     pairs.iter().map(|(field, value)| text(&[field.to_vec(), value.to_vec()].join(&b'='))).collect();
                 format!("{ms}-{seq} {}", pairs.join(" "))
@@ -206,20 +207,20 @@ proptest! {
         let begun = |kind: &str, parts: Vec<String>| Ok([vec![kind.to_owned()], parts].concat());
         let list = Dump::list(|found| texts.iter().for_each(|text| found(text)));
         prop_assert_eq!(parts(&list.finish()), begun("List", shown.clone()));
-        let set = Dump::set(texts.len(), texts.iter().map(Vec::as_slice));
+        let set = Dump::set(texts.len(), texts.iter().map(|text| Item::of(text)));
         prop_assert_eq!(parts(&set.finish()), begun("Set", shown.clone()));
         let score = |index: usize| [0.5, -3.0, 1e300, f64::INFINITY, 17.0, -0.25][index % 6];
-        let scored = || texts.iter().enumerate().map(|(index, text)| (crate::types::Item::of(text), score(index)));
+        let scored = || texts.iter().enumerate().map(|(index, text)| (Item::of(text), score(index)));
         let wanted: Vec<_> = shown.iter().enumerate().map(|(index, text)| format!("{text} {}", score(index))).collect();
         prop_assert_eq!(parts(&Dump::zset(texts.len(), scored()).finish()), begun("Zset", wanted.clone()));
         prop_assert_eq!(parts(&Dump::packed_zset(scored()).finish()), begun("Zset", wanted));
         let pairs: Vec<_> = texts.chunks_exact(2).collect();
         let wanted: Vec<_> = shown.chunks_exact(2).map(|pair| format!("{}={}", pair[0], pair[1])).collect();
-        let hash = Dump::hash(pairs.len(), pairs.iter().map(|pair| (&pair[0][..], &pair[1][..])));
+        let items = || pairs.iter().map(|pair| (Item::of(&pair[0]), Item::of(&pair[1])));
+        let hash = Dump::hash(pairs.len(), items());
         prop_assert_eq!(parts(&hash.finish()), begun("Hash", wanted.clone()));
-        let items = pairs.iter().map(|pair| (crate::types::Item::of(&pair[0]), crate::types::Item::of(&pair[1])));
-        prop_assert_eq!(parts(&Dump::packed_hash(items).finish()), begun("Hash", wanted));
-        let fields = pairs.iter().enumerate().map(|(at, pair)| (&pair[0][..], &pair[1][..], (at % 2 == 0).then_some(5000 + at as i64)));
+        prop_assert_eq!(parts(&Dump::packed_hash(items()).finish()), begun("Hash", wanted));
+        let fields = items().enumerate().map(|(at, (field, value))| (field, value, (at % 2 == 0).then_some(5000 + at as i64)));
         let wanted: Vec<_> = shown.chunks_exact(2).enumerate().map(|(at, pair)| match at % 2 {
             0 => format!("{}={} until {}", pair[0], pair[1], 5000 + at),
             _ => format!("{}={}", pair[0], pair[1]),

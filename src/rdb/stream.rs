@@ -38,7 +38,7 @@ pub struct Group<'a> {
 /// An entry is deleted.
 const DELETED: i64 = 1;
 /// An entry has the fields of the first one of its listpack.
-const SAME_FIELDS: i64 = 2;
+pub(super) const SAME_FIELDS: i64 = 2;
 
 /// Reads a stream of the first, second or third edition of the type.
 pub(super) fn load(reader: &mut Reader<'_>, edition: u8, visit: &mut Visit<'_>) -> Result<(), Bad> {
@@ -96,7 +96,7 @@ fn load_entries(data: &[u8], first: StreamId, last: &mut Option<StreamId>, visit
     while items.len() > 0 {
         let flags = number(&mut items)?;
         let (ms, seq) = (number(&mut items)?, number(&mut items)?);
-        let id = (first.0.checked_add_signed(ms).ok_or(Bad)?, first.1.wrapping_add_signed(seq));
+        let id = (first.0.wrapping_add_signed(ms), first.1.wrapping_add_signed(seq));
         pairs.clear();
         let mut elements = 3;
         if flags & SAME_FIELDS != 0 {
@@ -119,12 +119,12 @@ fn load_entries(data: &[u8], first: StreamId, last: &mut Option<StreamId>, visit
             dead += 1;
             continue;
         }
-        if last.is_some_and(|last| id <= last) {
+        if pairs.is_empty() || id < first || last.is_some_and(|last| id <= last) {
             return Err(Bad);
         }
         *last = Some(id);
         alive += 1;
-        visit(Part::Entry(id, &pairs))?;
+        visit(Part::Entry { node: first, id, fields: &pairs })?;
     }
     if (count, deleted) == (alive as i64, dead) { Ok(alive) } else { Err(Bad) }
 }

@@ -21,12 +21,12 @@ const NODE: usize = 8192;
 /// A payload being written.
 #[derive(Debug)]
 pub struct Dump {
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     version: u16,
 }
 
 impl Dump {
-    fn new(kind: u8) -> Self {
+    pub(super) fn new(kind: u8) -> Self {
         Self { out: vec![kind], version: COMMON }
     }
 
@@ -60,10 +60,10 @@ impl Dump {
     }
 
     /// A set of so many members.
-    pub fn set<'a>(count: usize, members: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub fn set<'a>(count: usize, members: impl Iterator<Item = Item<'a>>) -> Self {
         let mut dump = Self::new(2);
         length(&mut dump.out, count as u64);
-        members.into_iter().for_each(|member| dump.string(member));
+        members.for_each(|member| dump.item(member));
         dump
     }
 
@@ -72,7 +72,7 @@ impl Dump {
         let mut dump = Self::new(5);
         length(&mut dump.out, count as u64);
         for (member, score) in members {
-            dump.string(member.bytes(&mut itoa::Buffer::new()));
+            dump.item(member);
             dump.out.extend_from_slice(&score.to_bits().to_le_bytes());
         }
         dump
@@ -89,12 +89,12 @@ impl Dump {
     }
 
     /// A hash of so many fields.
-    pub fn hash<'a>(count: usize, fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+    pub fn hash<'a>(count: usize, fields: impl Iterator<Item = (Item<'a>, Item<'a>)>) -> Self {
         let mut dump = Self::new(4);
         length(&mut dump.out, count as u64);
         for (field, value) in fields {
-            dump.string(field);
-            dump.string(value);
+            dump.item(field);
+            dump.item(value);
         }
         dump
     }
@@ -113,7 +113,7 @@ impl Dump {
     pub fn expiring_hash<'a>(
         count: usize,
         first: i64,
-        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8], Option<i64>)>,
+        fields: impl Iterator<Item = (Item<'a>, Item<'a>, Option<i64>)>,
     ) -> Self {
         let mut dump = Self::new(24);
         dump.version = EXPIRING;
@@ -121,8 +121,8 @@ impl Dump {
         length(&mut dump.out, count as u64);
         for (field, value, at) in fields {
             length(&mut dump.out, at.map_or(0, |at| (at - first).unsigned_abs() + 1));
-            dump.string(field);
-            dump.string(value);
+            dump.item(field);
+            dump.item(value);
         }
         dump
     }
@@ -135,6 +135,10 @@ impl Dump {
 
     fn string(&mut self, text: &[u8]) {
         string(&mut self.out, text);
+    }
+
+    fn item(&mut self, item: Item<'_>) {
+        self.string(item.bytes(&mut itoa::Buffer::new()));
     }
 
     /// The payload, with its footer.
@@ -161,7 +165,7 @@ fn dump_node(out: &mut Vec<u8>, node: &mut Listpack) -> bool {
     true
 }
 
-fn length(out: &mut Vec<u8>, len: u64) {
+pub(super) fn length(out: &mut Vec<u8>, len: u64) {
     match len {
         0..=0x3f => out.push(len as u8),
         0x40..=0x3fff => out.extend_from_slice(&(0x4000 | len as u16).to_be_bytes()),
@@ -208,9 +212,9 @@ pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
 
 /// A listpack being written.
 #[derive(Debug, Default)]
-struct Listpack {
+pub(super) struct Listpack {
     elements: Vec<u8>,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Listpack {
@@ -220,7 +224,7 @@ impl Listpack {
         self.elements.len() + Self::AROUND
     }
 
-    fn push(&mut self, item: Item<'_>) {
+    pub(super) fn push(&mut self, item: Item<'_>) {
         let from = self.elements.len();
         let out = &mut self.elements;
         match item {
@@ -256,7 +260,7 @@ impl Listpack {
     }
 
     /// The listpack, and begins another.
-    fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len());
         out.extend_from_slice(&(self.len() as u32).to_le_bytes());
         let count = u16::try_from(self.count).unwrap_or(u16::MAX);

@@ -27,13 +27,24 @@ pub struct Place {
     pub lat: f64,
 }
 
-/// The area that a search is for, in metres.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The area that a search is for, around a place, in metres.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     /// All within this distance.
     Circle(f64),
     /// A box of this width and height.
     Box(f64, f64),
+    /// Within these corners, wherever the place is.
+    Polygon(Vec<Place>),
+}
+
+/// The sides of an area, in degrees.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    west: f64,
+    east: f64,
+    south: f64,
+    north: f64,
 }
 
 /// A cell of the grid with so many bits for each coordinate.
@@ -175,10 +186,25 @@ fn lat_distance(a: f64, b: f64) -> f64 {
 }
 
 impl Shape {
+    /// The middle of corners: the mean of their directions from the middle of the earth.
+    pub fn middle(corners: &[Place]) -> Place {
+        let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
+        for corner in corners {
+            let (lon, lat) = (corner.lon.to_radians_as_c(), corner.lat.to_radians_as_c());
+            x += lat.cos() * lon.cos();
+            y += lat.cos() * lon.sin();
+            z += lat.sin();
+        }
+        let count = corners.len() as f64;
+        let (x, y, z) = (x / count, y / count, z / count);
+        Place { lon: to_degrees(y.atan2(x)), lat: to_degrees(z.atan2((x * x + y * y).sqrt())) }
+    }
+
     /// The distance to a place from the middle of the area, if it is in there.
-    pub fn distance(self, middle: Place, place: Place) -> Option<f64> {
-        match self {
+    pub fn distance(&self, middle: Place, place: Place) -> Option<f64> {
+        match *self {
             Self::Circle(radius) => Some(middle.distance(place)).filter(|distance| *distance <= radius),
+            Self::Polygon(ref corners) => is_within(place, corners).then(|| middle.distance(place)),
             Self::Box(width, height) => {
                 if lat_distance(place.lat, middle.lat) > height / 2.0 {
                     return None;
@@ -189,26 +215,36 @@ impl Shape {
         }
     }
 
-    /// From the middle to the sides, and as far as anything in it.
-    fn extent(self) -> (f64, f64, f64) {
-        match self {
-            Self::Circle(radius) => (radius, radius, radius),
+    /// The sides of the area, and how far it reaches.
+    fn extent(&self, middle: Place) -> (Sides, f64) {
+        let around = |width: f64, height: f64| {
+            let lat_delta = to_degrees(height / EARTH_RADIUS);
+            // The side nearer to the pole is the wider one in degrees.
+            let nearer = if middle.lat < 0.0 { middle.lat - lat_delta } else { middle.lat + lat_delta };
+            let lon_delta = to_degrees(width / EARTH_RADIUS / nearer.to_radians_as_c().cos());
+            let (west, east) = (middle.lon - lon_delta, middle.lon + lon_delta);
+            Sides { west, east, south: middle.lat - lat_delta, north: middle.lat + lat_delta }
+        };
+        match *self {
+            Self::Circle(radius) => (around(radius, radius), radius),
             Self::Box(width, height) => {
                 let (x, y) = (width / 2.0, height / 2.0);
-                (x, y, (x * x + y * y).sqrt())
+                (around(x, y), (x * x + y * y).sqrt())
+            }
+            Self::Polygon(ref corners) => {
+                let least = |side: fn(&Place) -> f64| corners.iter().map(side).fold(f64::INFINITY, f64::min);
+                let most = |side: fn(&Place) -> f64| corners.iter().map(side).fold(f64::NEG_INFINITY, f64::max);
+                let (west, east) = (least(|corner| corner.lon), most(|corner| corner.lon));
+                let (south, north) = (least(|corner| corner.lat), most(|corner| corner.lat));
+                let reach = corners.iter().map(|corner| middle.distance(*corner)).fold(0.0, f64::max);
+                (Sides { west, east, south, north }, reach)
             }
         }
     }
 
     /// Ranges of scores in which all places of the area lie, in the order in which Redis searches them.
-    pub fn scores(self, middle: Place) -> Vec<Range<u64>> {
-        let (width, height, reach) = self.extent();
-        let lat_delta = to_degrees(height / EARTH_RADIUS);
-        // The side nearer to the pole is the wider one in degrees.
-        let nearer = if middle.lat < 0.0 { middle.lat - lat_delta } else { middle.lat + lat_delta };
-        let lon_delta = to_degrees(width / EARTH_RADIUS / nearer.to_radians_as_c().cos());
-        let (west, east) = (middle.lon - lon_delta, middle.lon + lon_delta);
-        let (south, north) = (middle.lat - lat_delta, middle.lat + lat_delta);
+    pub fn scores(&self, middle: Place) -> Vec<Range<u64>> {
+        let (Sides { west, east, south, north }, reach) = self.extent(middle);
         let mut cell = Cell::of(middle, estimate_step(reach, middle.lat));
         let too_small = cell.moved(0, 1).area().1.1 < north
             || cell.moved(0, -1).area().1.0 > south
@@ -236,6 +272,21 @@ impl Shape {
         }
         cells.into_iter().map(Cell::scores).collect()
     }
+}
+
+/// True if a place lies within corners: a line to the east crosses their sides an odd number of times.
+fn is_within(place: Place, corners: &[Place]) -> bool {
+    let Some(mut before) = corners.last() else { return false };
+    let mut is_within = false;
+    for corner in corners {
+        let rises = (corner.lat > place.lat) != (before.lat > place.lat);
+        let slope = (before.lon - corner.lon) / (before.lat - corner.lat);
+        if rises && place.lon < slope * (place.lat - corner.lat) + corner.lon {
+            is_within = !is_within;
+        }
+        before = corner;
+    }
+    is_within
 }
 
 /// Bits for each coordinate so that nine cells cover what lies within `reach` metres.

@@ -4,7 +4,7 @@
 //! `field value time …`, in the order of the times, the fields without one (time 0) at the end. A large one is a table of
 //! elements. A field whose time has come is never seen; [`Hash::remove_expired`] takes such fields out.
 
-use super::hash_table::Fields;
+use super::hash_table::{Fields, is_over};
 use super::member::Member;
 use super::packed::{Item, Items, Packed};
 use super::thin::{Form, Thin};
@@ -192,6 +192,23 @@ impl Hash {
             Form::Packed(packed) => Pairs::Packed { walk: Walk::new(packed), packed, now },
             Form::Full(fields) => Pairs::Table { elements: Box::new(fields.iter()), now },
         }
+    }
+
+    /// The same, and when each expires.
+    pub fn iter_timed(&self, now: i64) -> impl Iterator<Item = (Item<'_>, Item<'_>, Option<i64>)> {
+        let (packed, table) = match self.0.form() {
+            Form::Packed(packed) => (Some(packed), None),
+            Form::Full(fields) => (None, Some(fields)),
+        };
+        let packed = packed.into_iter().flat_map(move |packed| {
+            let live = Walk::new(packed).filter(move |at| !at.is_over(now));
+            live.map(|at| (packed.at(at.field), packed.at(at.value), at.expire_at))
+        });
+        let live = table.into_iter().flat_map(Fields::iter).filter(move |element| !is_over(element, now));
+        packed.chain(live.map(|element| {
+            let (field, value) = element.pair();
+            (Item::Text(field), Item::Text(value), element.expire_at())
+        }))
     }
 
     /// Calls `found` for fields with their values, from `cursor` (0 at the start) on, about `count`; returns the cursor to
@@ -383,7 +400,7 @@ impl<'a> Iterator for Pairs<'a> {
                 Some((packed.at(at.field), packed.at(at.value)))
             }
             Self::Table { elements, now } => {
-                let element = elements.find(|element| element.expire_at().is_none_or(|at| at > *now))?;
+                let element = elements.find(|element| !is_over(element, *now))?;
                 let (field, value) = element.pair();
                 Some((Item::Text(field), Item::Text(value)))
             }

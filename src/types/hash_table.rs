@@ -24,7 +24,8 @@ impl Default for Fields {
     }
 }
 
-fn is_over(element: &Member, now: i64) -> bool {
+/// True if a field has expired.
+pub(super) fn is_over(element: &Member, now: i64) -> bool {
     element.expire_at().is_some_and(|at| at <= now)
 }
 

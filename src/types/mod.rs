@@ -46,7 +46,7 @@ pub use object::{Collection, Object, ObjectMut, ObjectRef};
 pub use packed::{Item, Items, PACKED_MAX, Packed};
 pub use prefetch::prefetch;
 pub use set::Set;
-pub use stream::{Entry, Group, Id, Keep, Limits as StreamLimits, References, Removal, Stream, Trim};
+pub use stream::{Entry, Group, Id, Keep, Limits as StreamLimits, References, Removal, Stream, StreamPart, Trim};
 pub use stream_group::{Consumer, Pending};
 pub use string::{append, edit, range};
 pub use table::{CURSOR_BITS, Place, Slot, Table, tag_of};

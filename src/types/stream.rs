@@ -5,7 +5,7 @@
 //! removes whole blocks, and clients see which.
 
 use super::stream_block::Block;
-pub use super::stream_block::{Entry, Id, Limits};
+pub use super::stream_block::{Entry, Id, Limits, StreamPart};
 pub use super::stream_group::Group;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -158,6 +158,30 @@ impl Stream {
         let mut block = Block::new(words.clone());
         block.add(id, id, words);
         inner.blocks.insert(id, block);
+    }
+
+    /// Adds an entry as it was kept elsewhere: among those from `node` on, which is not above its ID. That is larger than the
+    /// IDs of all entries before.
+    pub fn load<'v>(&mut self, node: Id, id: Id, words: impl ExactSizeIterator<Item = &'v [u8]> + Clone) {
+        const ANY: Limits = Limits { bytes: 0, entries: 0 };
+        let bytes = words.clone().map(<[u8]>::len).sum();
+        let inner = self.inner();
+        if inner.len == 0 {
+            inner.first_id = id;
+        }
+        inner.len += 1;
+        inner.last_id = id;
+        let first = match inner.blocks.last_key_value() {
+            Some((first, block)) if *first == node && block.has_room(bytes, ANY) => node,
+            Some((first, _)) if *first == node => id,
+            _ => node,
+        };
+        inner.blocks.entry(first).or_insert_with(|| Block::new(words.clone())).add(first, id, words);
+    }
+
+    /// Its blocks.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = StreamPart<'_>> {
+        self.blocks().iter().map(|(first, block)| StreamPart::new(*first, block))
     }
 
     /// The entries of a range, the first first.

@@ -67,6 +67,11 @@ impl<'a> Entry<'a> {
         self.fields == 0
     }
 
+    /// True if its field names are those of its block.
+    pub fn has_shared_names(&self) -> bool {
+        self.names.is_some()
+    }
+
     /// Calls `f` with each field's name and value in turn.
     #[inline]
     pub fn each(&self, mut f: impl FnMut(Item<'a>)) {
@@ -257,6 +262,47 @@ impl Block {
         self.bytes[offset] |= DELETED;
         self.live -= 1;
         self.deleted += 1;
+    }
+}
+
+/// A block of a stream as it is written out: entries that share the names of their fields.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamPart<'a> {
+    first: Id,
+    block: &'a Block,
+}
+
+impl<'a> StreamPart<'a> {
+    pub(super) fn new(first: Id, block: &'a Block) -> Self {
+        Self { first, block }
+    }
+
+    /// No entry has an ID below.
+    pub fn first(&self) -> Id {
+        self.first
+    }
+
+    /// Entries.
+    pub fn len(&self) -> usize {
+        self.block.live as usize
+    }
+
+    /// True without entries, which no part is.
+    pub fn is_empty(&self) -> bool {
+        self.block.live == 0
+    }
+
+    /// The names.
+    pub fn names(&self) -> impl Iterator<Item = Item<'a>> + Clone + use<'a> {
+        let mut rest = &self.block.bytes[..self.block.start as usize];
+        let count = number(&mut rest);
+        (0..count).map(move |_| take(&mut rest))
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let (first, block) = (self.first, self.block);
+        block.iter(first).map(|(_, entry)| entry)
     }
 }
 

@@ -130,6 +130,11 @@ impl Zset {
         if self.0.is_full() { "skiplist" } else { "listpack" }
     }
 
+    /// True if it is packed.
+    pub fn is_packed(&self) -> bool {
+        !self.0.is_full()
+    }
+
     /// Bytes that it takes from the allocator, the 8 of itself excepted.
     pub fn memory(&self) -> usize {
         match self.0.form() {
@@ -329,9 +334,9 @@ impl Zset {
     /// Calls `found` with some members and their scores from `cursor` (0 at the start) on, about `count` of them, or all of
     /// a packed set; gives the next cursor, 0 at the end. A member that is there from the first call to the last is
     /// found.
-    pub fn scan(&self, cursor: u64, count: usize, mut found: impl FnMut(Item<'_>, f64)) -> u64 {
+    pub fn scan(&self, cursor: u64, count: u64, mut found: impl FnMut(Item<'_>, f64)) -> u64 {
         match self.0.form() {
-            Form::Full(full) => full.scan(cursor, count, |text, score| found(Item::Text(text), score)),
+            Form::Full(full) => full.scan(cursor, count as usize, |text, score| found(Item::Text(text), score)),
             Form::Packed(packed) => {
                 pairs(packed.iter()).for_each(|(_, member, score)| found(member, score));
                 0

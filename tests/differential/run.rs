@@ -140,6 +140,7 @@ transcripts!(
     hashes,
     field_ttls,
     sets,
+    sort,
     streams,
     acl
 );
