@@ -71,7 +71,11 @@ fn lasting(value: &Value) -> Value {
             let mut kept = Vec::new();
             let mut items = items.iter();
             while let Some(item) = items.next() {
-                if is_passing(item) { items.next(); } else { kept.push(lasting(item)); }
+                if is_passing(item) {
+                    items.next();
+                } else {
+                    kept.push(lasting(item));
+                }
             }
             Value::Array(kept)
         }

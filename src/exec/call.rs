@@ -6,7 +6,7 @@ use super::dispatch::track;
 use super::locks::Held;
 use super::script::{self, Progress};
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Keys, Outcome, Run};
+use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run};
 use crate::config::Config;
 use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
@@ -138,10 +138,10 @@ impl Calls<'_, '_, '_> {
         match &mut self.shards {
             Shards::All(shards) => run_on(shards, keys),
             Shards::Own(held) => {
-                match command.spec.keys {
-                    Keys::All => held.lock_all(),
-                    _ => keys.iter_mut().for_each(|key| key.shard = held.lock(key.shard)),
+                if command.spec.keys.reach_all(args) {
+                    held.lock_all();
                 }
+                keys.iter_mut().for_each(|key| key.shard = held.lock(key.shard));
                 run_on(&mut held.shards(), keys)
             }
         }

@@ -69,9 +69,12 @@ impl<'k> Held<'k> {
         })
     }
 
-    /// Locks those that are not locked yet.
+    /// Locks those that are not locked yet: each is at the place of its number then.
     pub(super) fn lock_all(&mut self) {
         (0..self.keyspace.shards()).for_each(|shard| _ = self.lock(shard));
+        let mut all: Vec<_> = self.numbers.drain(..).zip(self.guards.drain(..)).collect();
+        all.sort_by_key(|(number, _)| *number);
+        (self.numbers, self.guards) = all.into_iter().unzip();
     }
 
     /// The shards.
