@@ -16,6 +16,7 @@ mod compatibility;
 mod differential;
 mod dump;
 mod eviction;
+mod lazyfree;
 mod linearizability;
 mod locks;
 mod protocol;

@@ -394,7 +394,8 @@ fn hrandfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
             bulk_item(reply, value);
         }
     };
-    let wanted = if hash.is_table() { len } else { 0 };
+    // Where most have expired, one that has not is hard to hit.
+    let wanted = if hash.is_table() && len > hash.len() / 4 { len } else { 0 };
     write_random(reply, mark, count, wanted, || hash.random(now, random::next), || hash.iter(now).collect(), write)
 }
 

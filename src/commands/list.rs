@@ -299,8 +299,17 @@ fn take(list: &mut List, edit: &mut Edit, end: End, count: usize, directive: i32
         End::Front => list.each(0..count, |element| bulk(reply, element)),
         End::Back => list.each_back(count, |element| bulk(reply, element)),
     }
-    list.drop(end, count, directive);
+    shorten(list, edit, end, count, directive);
     edit.changed(popped(end));
+}
+
+/// Removes so many elements at an end; most of many are dropped later.
+fn shorten(list: &mut List, edit: &mut Edit, end: End, count: usize, directive: i32) {
+    let cut = list.cut(end, count);
+    list.drop(end, count - cut.len(), directive);
+    if !cut.is_empty() {
+        edit.discard(cut);
+    }
 }
 
 fn llen(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -376,8 +385,8 @@ fn ltrim(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
     let directive = db.limits().list_max_listpack_size;
     let result = db.edit(0, |list: &mut List, edit| {
         let (len, kept) = (list.len(), range(start, stop, list.len()));
-        list.drop(End::Back, len - kept.end, directive);
-        list.drop(End::Front, kept.start, directive);
+        shorten(list, edit, End::Back, len - kept.end, directive);
+        shorten(list, edit, End::Front, kept.start, directive);
         edit.changed(Event::new(class::LIST, "ltrim"));
     });
     match result {

@@ -199,9 +199,8 @@ fn pop_many(set: &mut Set, count: usize, edit: &mut Edit, reply: &mut Reply<'_>)
     }
     edit.changed(SPOP);
     if count == set.len() {
-        // Dropped with the key, outside of the lock where it is large.
         set.iter().for_each(|member| bulk_item(reply, member));
-        *set = Set::default();
+        edit.discard(std::mem::take(set));
         return;
     }
     for _ in 0..count {

@@ -393,18 +393,6 @@ impl Keys {
         self.specs().iter().all(|spec| spec.each(args, &mut found))
     }
 
-    /// True if the key of this number is replaced, whatever it holds.
-    pub fn overwrites(self, args: &Args<'_>, key: usize) -> bool {
-        let mut seen = 0;
-        for spec in self.specs() {
-            spec.each(args, &mut |_| seen += 1);
-            if seen > key {
-                return spec.flags.has(KeyFlags::OW);
-            }
-        }
-        false
-    }
-
     /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one
     /// specification, as no command has two.
     pub fn overwritten(self, args: &super::Args<'_>) -> std::ops::Range<usize> {

@@ -5,7 +5,7 @@ use super::{
     Acl, Args, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
 };
 use crate::config::Limits;
-use crate::keyspace::{Event, View, WrongType, class};
+use crate::keyspace::{Edit, Event, View, WrongType, class};
 use crate::protocol::Reply;
 use crate::types::{Id, References, Removal, Stream, StreamLimits};
 
@@ -152,10 +152,8 @@ fn xadd(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         let id = options.id.resolve(stream.last_id(), now)?;
         stream.add(id, args.from(options.fields), limits);
         edit.changed(event("xadd"));
-        if let Some(trim) = &options.trim
-            && stream.trim(trim) > 0
-        {
-            edit.changed(event("xtrim"));
+        if let Some(trim) = &options.trim {
+            cut(stream, trim, edit);
         }
         Ok(id)
     });
@@ -291,18 +289,25 @@ pub(super) fn answer_codes(
     Outcome::Done
 }
 
+/// Trims a stream; returns how many entries went.
+fn cut(stream: &mut Stream, trim: &Trim, edit: &mut Edit) -> usize {
+    let (removed, cut) = stream.trim(trim);
+    if removed > 0 {
+        edit.changed(event("xtrim"));
+    }
+    if !cut.is_empty() {
+        edit.discard(cut);
+    }
+    removed
+}
+
 fn xtrim(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = match Options::parse(args, false, db.limits()) {
         Ok(options) => options,
         Err(error) => return fail(reply, error),
     };
-    let result = db.edit(0, |stream: &mut Stream, edit| {
-        let removed = options.trim.as_ref().map_or(0, |trim| stream.trim(trim));
-        if removed > 0 {
-            edit.changed(event("xtrim"));
-        }
-        removed
-    });
+    let result =
+        db.edit(0, |stream: &mut Stream, edit| options.trim.as_ref().map_or(0, |trim| cut(stream, trim, edit)));
     match result {
         Ok(removed) => reply.integer(removed.unwrap_or(0) as i64),
         Err(WrongType) => return wrong_type(reply),

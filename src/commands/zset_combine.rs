@@ -283,11 +283,25 @@ fn combine(sources: &[Source<'_>], combination: Combination, options: &Options) 
         }
         Combination::Difference => {
             let [first, others @ ..] = sources else { return combined };
-            for (member, score) in first.iter() {
-                let member = member.bytes(&mut digits);
-                if !others.iter().any(|other| other.score(member).is_some()) {
-                    combined.push((member.to_vec(), score));
+            // Either every member of the first is sought in the others, or all of theirs are taken out of it.
+            let sought = first.len().saturating_mul(others.len() + 1) / 2;
+            if sought <= sources.iter().map(|source| source.len()).sum() {
+                for (member, score) in first.iter() {
+                    let member = member.bytes(&mut digits);
+                    if !others.iter().any(|other| other.score(member).is_some()) {
+                        combined.push((member.to_vec(), score));
+                    }
                 }
+            } else {
+                let mut rest: HashMap<Vec<u8>, f64, RandomState> =
+                    first.iter().map(|(member, score)| (member.to_vec(), score)).collect();
+                for (member, _) in others.iter().flat_map(|other| other.iter()) {
+                    rest.remove(member.bytes(&mut digits));
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+                combined.extend(rest);
             }
         }
     }

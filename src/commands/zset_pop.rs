@@ -2,7 +2,7 @@
 //! random members.
 
 use super::zset::{READ, WRITE, bulk, event};
-use super::zset_range::write_members;
+use super::zset_range::{take_out, write_members};
 use super::{
     Acl, Args, Block, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail,
     timeout_seconds, wrong_type,
@@ -152,7 +152,7 @@ fn pop(
             members.rev().for_each(&mut write)
         }
         if count > 0 {
-            set.remove_range(range);
+            take_out(set, range, edit);
             edit.changed(event(if end == End::Lowest { "zpopmin" } else { "zpopmax" }));
         }
     })

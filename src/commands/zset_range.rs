@@ -3,7 +3,7 @@
 
 use super::zset::{READ, REMOVE, WRITE, bulk, event};
 use super::{Args, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type};
-use crate::keyspace::{NewValue, Ttl, View};
+use crate::keyspace::{Edit, NewValue, Ttl, View};
 use crate::number::{parse_i64, parse_rounded_double};
 use crate::protocol::Reply;
 use crate::types::{Collection, Item, ScoreBound, TextBound, Zset};
@@ -391,6 +391,14 @@ fn count(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, by: By) 
     Outcome::Done
 }
 
+/// Removes the members of a range of ranks.
+pub(super) fn take_out(set: &mut Zset, range: Range<usize>, edit: &mut Edit) {
+    let old = set.cut(range);
+    if !old.is_empty() {
+        edit.discard(old);
+    }
+}
+
 fn zremrangebyrank(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     remove_range(db, args, reply, By::Rank, "zremrangebyrank")
 }
@@ -412,7 +420,7 @@ fn remove_range(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, b
         let range = wanted.ranks(set, false);
         let removed = range.len();
         if removed > 0 {
-            set.remove_range(range);
+            take_out(set, range, edit);
             edit.changed(event(name));
         }
         removed

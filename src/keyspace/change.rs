@@ -1,9 +1,11 @@
-//! What a change of a key is called: the events of keyspace notifications. Knows names only.
+//! What a change of a key is called: the events of keyspace notifications. Knows names, and what an
+//! edit took out of a collection.
 //!
 //! Every change of a key, by whatever command, ends in one call that is given one of these; what watches keys
 //! (leases, WATCH, blocked clients, client-side caches, notifications) hangs on that call, so no command can forget it.
 
 use super::tracking::Lapse;
+use crate::types::{Collection, Object};
 
 /// What happened to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +170,8 @@ impl News {
 #[derive(Debug, Default)]
 pub struct Edit {
     events: arrayvec::ArrayVec<Event, 4>,
+    /// What was taken out and is to be dropped; hardly ever anything.
+    pub(super) taken: Vec<Object>,
 }
 
 impl Edit {
@@ -177,6 +181,11 @@ impl Edit {
     /// With more than four events.
     pub fn changed(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// What was taken out of the collection is dropped later: by a thread of its own if it is large.
+    pub fn discard(&mut self, taken: impl Collection) {
+        self.taken.push(taken.into_object());
     }
 
     pub(super) fn events(&self) -> &[Event] {

@@ -357,6 +357,8 @@ impl Shard {
             slot.set_deadline(deadline);
             Ok((result, is_over))
         })?;
+        let taken = edit.taken.drain(..).map(|object| Slot::new(0, b"", NewValue::Object(object), None, 0));
+        self.garbage.extend(taken);
         for event in edit.events() {
             self.change(db, hash, key, *event);
         }

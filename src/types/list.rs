@@ -82,6 +82,14 @@ impl List {
         }
     }
 
+    /// Takes up to so many elements off an end, as far as they come in large pieces: [`List::drop`] removes the rest.
+    pub fn cut(&mut self, end: End, count: usize) -> Self {
+        match self.0.form_mut() {
+            Form::Full(chunks) => chunks.cut(end, count).map_or_else(Self::default, |cut| Self(Thin::full(cut))),
+            Form::Packed(_) => Self::default(),
+        }
+    }
+
     /// Removes so many elements at an end, as many as there are.
     pub fn drop(&mut self, end: End, count: usize, directive: i32) {
         match self.0.form_mut() {
@@ -340,8 +348,10 @@ mod tests {
                         model.retain(|_| { index += 1; !found.contains(&(index - 1)) });
                     }
                     7 => {
-                        let count = place % 4;
-                        list.drop(end(front), count, directive);
+                        let count = if place % 5 == 4 { model.len() / 2 } else { place % 4 };
+                        let cut = list.cut(end(front), count).len();
+                        prop_assert!(cut <= count);
+                        list.drop(end(front), count - cut, directive);
                         let count = count.min(model.len());
                         if front { model.drain(..count); } else { model.truncate(model.len() - count); }
                     }
@@ -367,7 +377,9 @@ mod tests {
         }
         let bytes = texts.iter().map(|text| text.len() + 2).sum::<usize>();
         assert!((bytes..bytes * 11 / 10).contains(&list.memory()), "{} for {bytes}", list.memory());
-        list.drop(End::Front, 199_990, -1);
+        let cut = list.cut(End::Front, 199_990);
+        assert!(cut.len() > 150_000 && cut.get(0).unwrap().to_vec() == b"element 0");
+        list.drop(End::Front, 199_990 - cut.len(), -1);
         assert_eq!((list.len(), list.encoding()), (10, "listpack"));
         assert_eq!(contents(&list), texts[199_990..].iter().map(|text| text.clone().into_bytes()).collect::<Vec<_>>());
     }

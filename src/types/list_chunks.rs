@@ -237,6 +237,26 @@ impl Chunks {
         Some(result)
     }
 
+    /// Takes whole blocks off an end, of so many elements at most; None if there are none.
+    pub(super) fn cut(&mut self, end: End, count: usize) -> Option<Self> {
+        let mut cut = Self { is_quicklist: true, ..Self::default() };
+        while let Some(block) = self.block_at(end)
+            && cut.len + block.len <= count
+        {
+            let block = std::mem::take(block);
+            cut.len += block.len;
+            if end == End::Front {
+                self.blocks.pop_front();
+                cut.blocks.push_back(block);
+            } else {
+                self.blocks.pop_back();
+                cut.blocks.push_front(block);
+            }
+        }
+        self.len -= cut.len;
+        (cut.len > 0).then_some(cut)
+    }
+
     /// Removes so many elements, as many as there are, at an end.
     pub(super) fn drop(&mut self, end: End, mut count: usize) {
         while count > 0 {

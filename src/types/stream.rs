@@ -246,14 +246,16 @@ impl Stream {
         Removal::Done
     }
 
-    /// Trims it; returns how many entries went.
-    pub fn trim(&mut self, trim: &Trim) -> usize {
-        let Some(inner) = &mut self.0 else { return 0 };
-        let removed = inner.trim(trim);
+    /// Trims it; returns how many entries went, and whole blocks of them as a stream, to be dropped.
+    pub fn trim(&mut self, trim: &Trim) -> (usize, Self) {
+        let Some(inner) = &mut self.0 else { return (0, Self::default()) };
+        let keeps_references = trim.references == References::Keep || inner.groups.is_empty() && !trim.is_rough;
+        let cut = if keeps_references { inner.cut(trim) } else { Inner::default() };
+        let removed = cut.len as usize + inner.trim(trim, cut.len);
         if removed > 0 {
             inner.find_first();
         }
-        removed
+        (removed, Self((cut.len > 0).then(|| Box::new(cut))))
     }
 
     /// The groups by name.
@@ -361,9 +363,34 @@ impl Inner {
         true
     }
 
-    fn trim(&mut self, trim: &Trim) -> usize {
+    /// Takes out the blocks of which nothing is to stay.
+    fn cut(&mut self, trim: &Trim) -> Self {
+        let (mut gone, mut stays) = (0, None);
+        let mut blocks = self.blocks.iter().peekable();
+        while let Some((&first, block)) = blocks.next() {
+            let live = u64::from(block.live);
+            let is_whole = match trim.keep {
+                Keep::Last(len) => self.len - gone - live >= len,
+                // Only the last of these blocks has to be read.
+                Keep::From(id) => blocks.peek().is_some_and(|(next, _)| **next <= id) || block.last_id(first) < id,
+            };
+            if !is_whole || trim.limit > 0 && gone + live > trim.limit {
+                stays = Some(first);
+                break;
+            }
+            gone += live;
+        }
+        if gone == 0 {
+            return Self::default();
+        }
+        let kept = stays.map(|first| self.blocks.split_off(&first)).unwrap_or_default();
+        self.len -= gone;
+        Self { blocks: std::mem::replace(&mut self.blocks, kept), len: gone, ..Self::default() }
+    }
+
+    /// Removes entries, of which so many have gone.
+    fn trim(&mut self, trim: &Trim, gone: u64) -> usize {
         let (mut removed, mut from) = (0, Id::MIN);
-        let keeps_references = trim.references == References::Keep || self.groups.is_empty() && !trim.is_rough;
         while let Some((&first, block)) = self.blocks.range_mut(from..).next() {
             let live = u64::from(block.live);
             let is_enough = match trim.keep {
@@ -373,19 +400,13 @@ impl Inner {
             if is_enough {
                 break;
             }
-            if trim.limit > 0 && removed as u64 + live > trim.limit {
+            if trim.limit > 0 && gone + removed as u64 + live > trim.limit {
                 break;
             }
             let is_whole = match trim.keep {
                 Keep::Last(len) => self.len - live >= len,
                 Keep::From(id) => block.last_id(first) < id,
             };
-            if is_whole && keeps_references {
-                self.blocks.remove(&first);
-                self.len -= live;
-                removed += live as usize;
-                continue;
-            }
             if trim.is_rough && (!is_whole || trim.references != References::Keep) {
                 // As in Redis, where whole nodes are only dropped if no group must be asked.
                 break;

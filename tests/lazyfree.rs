@@ -1,0 +1,78 @@
+//! Who removes much waits for nothing: what was removed is freed by a thread of its own.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, PATIENCE, Server, Value};
+
+const ELEMENTS: usize = 5000;
+
+fn words(line: &str) -> Vec<Vec<u8>> {
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// Makes a large collection of a type at `k`.
+fn fill(client: &mut Client, kind: &str) {
+    let padding = "x".repeat(1000);
+    let command = |n: usize| match kind {
+        "list" => format!("RPUSH k {n}{padding}"),
+        "set" => format!("SADD k {n}"),
+        "hash" => format!("HSET k {n} v"),
+        "zset" => format!("ZADD k {n} {n}"),
+        _ => format!("XADD k {}-1 f v", n + 1),
+    };
+    let commands: Vec<_> = (0..ELEMENTS).map(|n| words(&command(n))).collect();
+    client.pipeline(&commands).expect("all are answered");
+}
+
+fn freed(client: &mut Client) -> u64 {
+    let info = client.cmd(&["INFO", "stats"]).text().expect("a text");
+    let line = info.lines().find_map(|line| line.strip_prefix("lazyfreed_objects:"));
+    line.and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn what_is_large_is_freed_elsewhere() {
+    let server = Server::cenote().start();
+    let mut client = server.client();
+    let kept = ELEMENTS - 1;
+    for (kind, command) in [
+        ("list", "DEL k".to_owned()),
+        ("set", "DEL k".to_owned()),
+        ("hash", "DEL k".to_owned()),
+        ("zset", "DEL k".to_owned()),
+        ("stream", "DEL k".to_owned()),
+        ("list", "SET k v".to_owned()),
+        ("list", "LTRIM k 0 0".to_owned()),
+        ("list", "LTRIM k -1 -1".to_owned()),
+        ("list", format!("LPOP k {kept}")),
+        ("list", format!("RPOP k {kept}")),
+        ("set", format!("SPOP k {ELEMENTS}")),
+        ("zset", "ZREMRANGEBYRANK k 0 -2".to_owned()),
+        ("zset", "ZREMRANGEBYSCORE k -inf +inf".to_owned()),
+        ("zset", format!("ZPOPMIN k {kept}")),
+        ("stream", "XTRIM k MAXLEN 1".to_owned()),
+        ("stream", format!("XTRIM k MINID {kept}")),
+        ("stream", "XADD k MAXLEN ~ 1 * f v".to_owned()),
+    ] {
+        client.cmd(&["DEL", "k"]);
+        fill(&mut client, kind);
+        let before = freed(&mut client);
+        assert!(!client.cmd(&words(&command)).is_error(), "{kind}: {command}");
+        let deadline = Instant::now() + PATIENCE;
+        while freed(&mut client) == before {
+            assert!(Instant::now() < deadline, "{kind}: {command}: nothing is freed elsewhere");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let len = match (kind, command.as_str()) {
+            (_, command) if command.contains("DEL") || command.contains("SPOP") || command.contains("inf") => 0,
+            ("list", "SET k v") => continue,
+            ("list", _) => client.cmd(&["LLEN", "k"]).int(),
+            ("zset", _) => client.cmd(&["ZCARD", "k"]).int(),
+            _ => client.cmd(&["XLEN", "k"]).int(),
+        };
+        let most = if command.contains('~') { 200 } else { 2 };
+        assert!(len <= most, "{kind}: {command}: {len} are left");
+        assert_eq!(client.cmd(&["EXISTS", "k"]), Value::Int(i64::from(len > 0)), "{kind}: {command}");
+    }
+}
