@@ -395,10 +395,9 @@ impl Keys {
 
     /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one
     /// specification, as no command has two.
-    pub fn overwritten(self, args: &super::Args<'_>) -> std::ops::Range<usize> {
-        let Self::Specs(specs) = self else { return 0..0 };
+    pub fn overwritten(self, args: &Args<'_>) -> std::ops::Range<usize> {
         let mut count = 0;
-        for spec in specs {
+        for spec in self.specs() {
             let first = count;
             spec.each(args, &mut |_| count += 1);
             if spec.flags.has(KeyFlags::OW) {

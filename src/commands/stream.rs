@@ -7,7 +7,7 @@ use super::{
 use crate::config::Limits;
 use crate::keyspace::{Edit, Event, View, WrongType, class};
 use crate::protocol::Reply;
-use crate::types::{Id, References, Removal, Stream, StreamLimits};
+use crate::types::{Id, References, Removal, Stream, StreamLimits, Trim};
 
 pub(super) const READ: Spec = Spec {
     arity: -4,
