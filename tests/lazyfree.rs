@@ -26,7 +26,7 @@ fn fill(client: &mut Client, kind: &str) {
 }
 
 fn freed(client: &mut Client) -> u64 {
-    let info = client.cmd(&["INFO", "stats"]).text().expect("a text");
+    let info = client.cmd(&["INFO", "memory"]).text().expect("a text");
     let line = info.lines().find_map(|line| line.strip_prefix("lazyfreed_objects:"));
     line.and_then(|number| number.parse().ok()).expect("a number")
 }

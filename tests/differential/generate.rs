@@ -107,6 +107,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family { name: "field_ttls", oracle: Oracle::Valkey9, templates: super::hashes::FIELD_TTLS },
     Family { name: "sets", oracle: Oracle::Redis8, templates: super::hashes::SETS },
     Family { name: "streams", oracle: Oracle::Redis8, templates: super::streams::TEMPLATES },
+    Family { name: "sort", oracle: Oracle::Valkey9, templates: super::lists::SORT },
     Family { name: "lists", oracle: Oracle::Redis8, templates: super::lists::TEMPLATES },
     Family {
         name: "hyperloglog",

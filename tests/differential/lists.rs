@@ -30,6 +30,25 @@ pub(super) const TEMPLATES: &[&str] = &[
     "DEL|UNLINK $k",
 ];
 
+/// SORT of lists and of integers; elements name some of the other keys. Not of sorted sets, which SORT unpacks in Redis
+/// (then they keep -0), nor of sets, whose order decides where weights are equal; nor by weights that are text with LIMIT,
+/// where Redis leaves open which of equal weight come first.
+pub(super) const SORT: &[&str] = &[
+    "RPUSH $k 1|2|3|$v 2|3|$v 1|$i",
+    "RPUSH $k 1|2|3 1|2|3|4 $f",
+    "SADD $k 1 2 3",
+    "SET $k $v|$i|$f",
+    "HSET $k f $v g $i",
+    "SORT $k ?DESC|ASC ?BY,k*|BY,k*->f|BY,k*->g|BY,nosort ?LIMIT,$n,$n ?GET,#|GET,k*|GET,k*->g|GET,*|GET,none",
+    "SORT $k ALPHA ?DESC ?BY,nosort ?LIMIT,0,2|LIMIT,1,5 GET # GET k* ?GET,k*->f",
+    "SORT $k ALPHA ?DESC ?BY,k*|BY,k*->f|BY,nosort GET # GET k* ?GET,k*->f",
+    "SORT $k ALPHA ?DESC ?BY,k* ?GET,k* STORE $k",
+    "SORT_RO $k ALPHA ?BY,k*->f ?GET,# ?DESC",
+    "LRANGE $k 0 -1",
+    "TYPE|DEL $k",
+    "PEXPIREAT $k $atms",
+];
+
 /// True for LSET with an index of more than 32 bits: real servers cut it down to that, and so overwrite another element.
 pub(super) fn is_cut_short(words: &[Vec<u8>]) -> bool {
     let index = words.get(2).and_then(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());

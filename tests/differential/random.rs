@@ -84,8 +84,8 @@ fn rule_for(command: &Command) -> Rule {
         b"XPENDING" => Rule::Near(60_000.0),
         b"KEYS" | b"HGETALL" | b"HKEYS" | b"HVALS" | b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" => Rule::Unordered,
         // A table comes in parts.
-        b"HSCAN" | b"SSCAN" if command.iter().any(|word| word == b"1000") => Rule::Unordered,
-        b"HSCAN" | b"SSCAN" => Rule::Kind,
+        b"HSCAN" | b"SSCAN" | b"ZSCAN" if command.iter().any(|word| word == b"1000") => Rule::Unordered,
+        b"HSCAN" | b"SSCAN" | b"ZSCAN" => Rule::Kind,
         // All of them, or any.
         b"HRANDFIELD" | b"SRANDMEMBER" if command.get(2).is_some_and(|count| count == b"100000") => Rule::Unordered,
         b"HRANDFIELD" | b"SRANDMEMBER" => Rule::Kind,
@@ -182,6 +182,7 @@ families!(
     hashes,
     field_ttls,
     sets,
+    sort,
     streams
 );
 

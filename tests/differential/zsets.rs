@@ -38,7 +38,6 @@ pub(super) const TEMPLATES: &[&str] = &[
     "ZINTERCARD 2 $k $k ?LIMIT,$n",
     "ZSCAN $k 0 ?COUNT,1000|0|abc ?MATCH,*a*",
     "SADD $k $m $m $m",
-    "SORT $k ALPHA ?DESC ?LIMIT,$n,$n",
     "SET $k $v",
     "TYPE|PEXPIRETIME $k",
     "PEXPIREAT $k $atms",
