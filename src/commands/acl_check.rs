@@ -1,8 +1,8 @@
 //! Whether a user may run a command: the command itself, its keys, its channels and its databases, from its row. It must
 //! not know how commands run.
 
+use super::c_text;
 use super::{Acl, Args, Command, Flags, KeyFlags, KeySpec, client_list};
-use super::{c_text, command::key_specs};
 use crate::state::acl::{Context, Denial, Reason, Refusal, Selector, Touch, User};
 use crate::state::{Client, State};
 use std::sync::atomic::Ordering;
@@ -60,6 +60,13 @@ impl Denied {
 #[inline]
 pub fn check_acl(user: &User, command: &Command, args: &Args<'_>, db: usize) -> Result<(), Denied> {
     if user.is_free() { Ok(()) } else { check(user, command, args, db) }
+}
+
+/// Whether a command of the user's may also read keys that values name (SORT): some permissions allow both the command
+/// and all keys.
+pub fn may_reach(user: &User, command: &Command, args: &Args<'_>, db: usize) -> bool {
+    let allows = |selector: &Selector| selector.reads_all_keys() && check_selector(selector, command, args, db).is_ok();
+    user.is_free() || user.selectors().iter().any(allows)
 }
 
 fn check(user: &User, command: &Command, args: &Args<'_>, db: usize) -> Result<(), Denied> {
@@ -123,7 +130,7 @@ fn check_databases(selector: &Selector, command: &Command, args: &Args<'_>, db: 
         return Err((Denial::Database, *index));
     }
     if spec.name != "swapdb"
-        && (about_keys || key_specs(spec.keys).iter().any(is_key))
+        && (about_keys || spec.keys.specs().iter().any(is_key))
         && !selector.has_database(u32::try_from(db).unwrap_or(u32::MAX))
     {
         return Err((Denial::Database, 0));
@@ -135,7 +142,7 @@ fn check_databases(selector: &Selector, command: &Command, args: &Args<'_>, db: 
 fn denied_key(selector: &Selector, command: &Command, args: &Args<'_>) -> Option<usize> {
     let is_key = |spec: &&KeySpec| !spec.flags.has(KeyFlags::NOT_KEY);
     let mut denied = None;
-    for spec in key_specs(command.spec.keys).iter().filter(is_key) {
+    for spec in command.spec.keys.specs().iter().filter(is_key) {
         let flags = spec.flags_with(command.spec.name, args);
         let touch = Touch {
             reads: flags.has(KeyFlags::ACCESS),

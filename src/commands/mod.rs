@@ -67,7 +67,7 @@ mod zset_combine;
 mod zset_pop;
 mod zset_range;
 
-pub use acl_check::{Denied, check_acl, permit};
+pub use acl_check::{Denied, check_acl, may_reach, permit};
 pub use acl_file::load_users;
 pub use args::{Args, c_text};
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};

@@ -16,7 +16,7 @@ const SORTED: KeySpec = KeySpec::one(1, ACCESS);
 const NAMED: KeySpec = KeySpec { begin: Begin::Nowhere, ..SORTED };
 const STORE: KeySpec = KeySpec {
     flags: KeyFlags::OW.or(KeyFlags::UPDATE),
-    begin: Begin::Sought("STORE", |args| Query::parse(args, true).ok()?.store),
+    begin: Begin::Sought("STORE", |args| Query::parse(args, true, true).ok()?.store),
     ..SORTED
 };
 
@@ -54,6 +54,8 @@ pub(super) const COMMANDS: &[Spec] = &[
 /// What a reply or a stored list may grow to by GET, in bytes.
 const RESULT_MAX: usize = 1 << 30;
 const OUT_OF_RANGE: &str = "ERR value is out of range";
+const BY_DENIED: &str = "ERR BY option of SORT denied due to insufficient ACL permissions.";
+const GET_DENIED: &str = "ERR GET option of SORT denied due to insufficient ACL permissions.";
 const NO_NUMBER: &str = "ERR One or more scores can't be converted into double";
 
 /// True if keys may be reached that are not among the arguments: a pattern with a `*` follows BY or GET.
@@ -75,12 +77,14 @@ struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn parse(args: &Args<'a>, may_store: bool) -> Result<Self, &'static str> {
+    /// `may_reach`: the user may read keys that patterns name.
+    fn parse(args: &Args<'a>, may_store: bool, may_reach: bool) -> Result<Self, &'static str> {
         let mut query =
             Self { by: None, limit: (0, -1), gets: Vec::new(), descending: false, alpha: false, store: None };
         let mut index = 2;
         while index < args.len() {
             let left = args.len() - index - 1;
+            let is_denied = !may_reach && args.get(index + 1).is_some_and(|pattern| pattern.contains(&b'*'));
             match () {
                 () if args.is(index, "asc") => query.descending = false,
                 () if args.is(index, "desc") => query.descending = true,
@@ -94,10 +98,12 @@ impl<'a> Query<'a> {
                     query.store = Some(index + 1);
                     index += 1;
                 }
+                () if args.is(index, "by") && left >= 1 && is_denied => return Err(BY_DENIED),
                 () if args.is(index, "by") && left >= 1 => {
                     query.by = Some(args.at(index + 1));
                     index += 1;
                 }
+                () if args.is(index, "get") && left >= 1 && is_denied => return Err(GET_DENIED),
                 () if args.is(index, "get") && left >= 1 => {
                     query.gets.push(args.at(index + 1));
                     index += 1;
@@ -241,7 +247,7 @@ fn order(db: &mut View<'_, '_>, texts: &Texts, query: &Query<'_>) -> Result<Vec<
 }
 
 fn sort(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, may_store: bool) -> Outcome {
-    let mut query = match Query::parse(args, may_store) {
+    let mut query = match Query::parse(args, may_store, db.may_reach()) {
         Ok(query) => query,
         Err(error) => return fail(reply, error),
     };

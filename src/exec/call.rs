@@ -128,9 +128,10 @@ impl Calls<'_, '_, '_> {
         };
         let (db, now, access) = (self.client.db(), self.progress.now, self.progress.access);
         let limits = &self.config.limits;
+        let may_reach = !command.spec.keys.reach_all(args) || commands::may_reach(&self.client.user, command, args, db);
         let client = &mut *self.client;
         let mut run_on = |shards: &mut [&mut Shard], keys: &[Key<'_>]| {
-            let mut view = View::new(shards, keys, db, now, access).with_limits(limits);
+            let mut view = View::new(shards, keys, db, now, access).with_limits(limits).with_reach(may_reach);
             let outcome = run(&mut view, args, &mut Reply::new(out, version));
             track(client, command.spec, &mut view);
             outcome

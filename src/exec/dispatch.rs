@@ -525,7 +525,9 @@ impl<'d> Dispatch<'d> {
         let numbers = std::mem::take(&mut locks.numbers);
         let mut shards = locks.shards();
         let access = self.access(batch);
+        let may_reach = self.may_reach(command, args);
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
+        let view = view.with_reach(may_reach);
         let mut view = view.with_loaded(&loaded);
         // What could not be loaded anew is served as it is; a nil would claim that the row does not exist.
         let gone = stale.iter().find(|(key, _)| view.find(*key).is_none());
@@ -558,6 +560,12 @@ impl<'d> Dispatch<'d> {
         }
         keyspace::free(self.garbage);
         ran
+    }
+
+    /// Whether a command that names keys by values may read them.
+    pub(super) fn may_reach(&self, command: &Command, args: &Args<'_>) -> bool {
+        let reaches = command.spec.keys.reach_all(args);
+        !reaches || commands::may_reach(&self.client.user, command, args, self.client.db())
     }
 
     /// Runs a data command, unless a key must be loaded first; it has waited for loads `round` times.

@@ -250,7 +250,8 @@ impl Dispatch<'_> {
             let outcome = match command.spec.run {
                 Run::Data(run) => {
                     let mut view = View::new(shards, &keys[own.clone()], self.client.db(), batch.now, access)
-                        .with_limits(&self.config.limits);
+                        .with_limits(&self.config.limits)
+                        .with_reach(self.may_reach(command, args));
                     let outcome = run(&mut view, args, &mut Reply::new(out, version));
                     track(self.client, command.spec, &mut view);
                     outcome

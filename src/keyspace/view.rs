@@ -31,6 +31,8 @@ pub struct View<'v, 's> {
     now: i64,
     access: Access,
     limits: &'v Limits,
+    /// Keys that are not the command's may be read.
+    may_reach: bool,
     missed: bool,
     /// A key was found that is to be loaded anew.
     due: bool,
@@ -42,7 +44,18 @@ impl<'v, 's> View<'v, 's> {
     /// A view of `keys` in database `db` at `now` (ms).
     #[inline]
     pub fn new(shards: &'v mut [&'s mut Shard], keys: &'v [Key<'v>], db: usize, now: i64, access: Access) -> Self {
-        Self { shards, keys, db, now, access, limits: &Limits::DEFAULT, missed: false, due: false, loaded: &[] }
+        Self {
+            shards,
+            keys,
+            db,
+            now,
+            access,
+            limits: &Limits::DEFAULT,
+            may_reach: true,
+            missed: false,
+            due: false,
+            loaded: &[],
+        }
     }
 
     /// The same view with other limits than the defaults.
@@ -50,6 +63,17 @@ impl<'v, 's> View<'v, 's> {
     pub fn with_limits(mut self, limits: &'v Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The same view for a user who may read keys that are not the command's, or may not.
+    pub fn with_reach(mut self, may_reach: bool) -> Self {
+        self.may_reach = may_reach;
+        self
+    }
+
+    /// Whether [`View::read_other`] may be used.
+    pub fn may_reach(&self) -> bool {
+        self.may_reach
     }
 
     /// The same keys in another database.
@@ -60,6 +84,7 @@ impl<'v, 's> View<'v, 's> {
             db,
             now: self.now,
             access: self.access,
+            may_reach: self.may_reach,
             missed: false,
             due: false,
             loaded: self.loaded,
