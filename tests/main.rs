@@ -23,6 +23,7 @@ mod protocol;
 mod read_through;
 mod redis_cli;
 mod scan;
+mod scripts;
 mod sessions;
 mod shutdown;
 mod support;

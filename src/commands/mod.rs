@@ -72,7 +72,7 @@ pub use acl_file::load_users;
 pub use args::{Args, c_text};
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
 pub use later::{Answer, Later};
-pub use monitor::feed_monitors;
+pub use monitor::{feed_monitors, feed_script, feed_script_call};
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
 pub use script::{Call, Load, Naming};

@@ -29,16 +29,36 @@ fn monitor(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 /// Shows the monitors a command that `client` has run. One with more than `limit` bytes waiting is closed.
 #[cold]
 pub fn feed_monitors(state: &State, client: &Client, spec: &Spec, args: &Args<'_>, limit: usize) {
-    if spec.flags.any(Flags::ADMIN.or(Flags::SKIP_MONITOR)) {
-        return;
+    if !spec.flags.any(Flags::ADMIN.or(Flags::SKIP_MONITOR)) {
+        feed(state, client, spec.name, args, limit);
     }
+}
+
+/// Shows them a command that runs a script: ahead of the script's own, so not when it is over as others.
+#[cold]
+pub fn feed_script(state: &State, client: &Client, args: &Args<'_>, limit: usize) {
+    feed(state, client, "", args, limit);
+}
+
+/// Shows them a command that a script runs, in database `db`.
+#[cold]
+pub fn feed_script_call(state: &State, db: usize, spec: &Spec, args: &Args<'_>, limit: usize) {
+    if !spec.flags.any(Flags::ADMIN.or(Flags::SKIP_MONITOR)) {
+        send(state, line(clock::now_us(), db, "lua", spec.name, args), limit);
+    }
+}
+
+fn feed(state: &State, client: &Client, command: &str, args: &Args<'_>, limit: usize) {
     let origin = &client.info.origin;
     let from = match origin.addr.strip_suffix(":0") {
         Some(path) if origin.is_unix => format!("unix:{path}"),
         _ => origin.addr.clone(),
     };
-    let line = Bytes::from(line(clock::now_us(), client.db(), &from, spec.name, args));
-    let dropped = state.monitors.send(&line, limit);
+    send(state, line(clock::now_us(), client.db(), &from, command, args), limit);
+}
+
+fn send(state: &State, line: Vec<u8>, limit: usize) {
+    let dropped = state.monitors.send(&Bytes::from(line), limit);
     if dropped > 0 {
         tracing::warn!("closed {dropped} monitors: more unsent lines than client-output-buffer-limit");
         state.clients.output_limit_hits.fetch_add(dropped as u64, Ordering::Relaxed);

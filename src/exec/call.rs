@@ -12,7 +12,7 @@ use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::script::Host;
 use crate::state::acl::Context;
-use crate::state::{Client, State, WorkerStats};
+use crate::state::{Client, Kind, State, WorkerStats};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -170,6 +170,10 @@ impl Host for Calls<'_, '_, '_> {
             return Reply::new(out, version).error_bytes(&text);
         }
         self.progress.wrote |= command.spec.flags.has(Flags::WRITE);
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_script_call(self.state, self.client.db(), command.spec, &args, limit);
+        }
         let start = clock::monotonic_ns();
         self.run(command, &args, version, out);
         let stats = &self.stats.commands[command.id];

@@ -13,14 +13,14 @@ use crate::keyspace::{self, Access, Key, Ready, Shard, View};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::rdb;
 use crate::script::{Engine, Flags, Host, Library, Program, Ran, Script};
-use crate::state::{self, Policy, State};
+use crate::state::{self, Kind, Policy, State};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 thread_local! {
     /// The worker's Lua, once a script has come; not here while it runs.
-    static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
+    static ENGINE: RefCell<Option<Box<Engine>>> = const { RefCell::new(None) };
 }
 
 /// Lets `f` use the worker's Lua. If it panics, what it leaves is not trusted: there will be a new one.
@@ -28,7 +28,7 @@ fn with_engine<T>(f: impl FnOnce(&mut Engine) -> T) -> Result<T, String> {
     let known = ENGINE.take();
     let mut engine = match known {
         Some(engine) => engine,
-        None => Engine::new().map_err(|error| format!("ERR Lua cannot start: {error}"))?,
+        None => Box::new(Engine::new().map_err(|error| format!("ERR Lua cannot start: {error}"))?),
     };
     let result = f(&mut engine);
     ENGINE.set(Some(engine));
@@ -256,6 +256,7 @@ impl Dispatch<'_> {
             return Ok(Scripted::Done);
         }
         let Some(alone) = Alone::new(self.state) else { return Ok(Scripted::Barred) };
+        self.show_monitors(args);
         let mut progress = self.progress(batch, call, &named);
         let words = args.from(3);
         if !begin(&named, keys, words, self.client.version) {
@@ -294,6 +295,7 @@ impl Dispatch<'_> {
                 return Vec::new();
             }
         };
+        self.show_monitors(args);
         let mut progress = self.progress(batch, call, &named);
         let mut is_noted = false;
         while self.run_slice(&mut progress, Shards::All(shards)) == Ran::Paused {
@@ -338,6 +340,13 @@ impl Dispatch<'_> {
             out.clear(0);
         }
         Some(out)
+    }
+
+    fn show_monitors(&self, args: &Args<'_>) {
+        if !self.state.monitors.is_empty() {
+            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            commands::feed_script(self.state, self.client, args, limit);
+        }
     }
 
     /// What a command names, and how many keys it is given; or the error.

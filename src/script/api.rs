@@ -214,7 +214,7 @@ fn may(lua: &Lua, args: &MultiValue, bridge: &Bridge) -> Result<Faulty<Value>> {
             Value::String(_) | Value::Integer(_) | Value::Number(_) => {
                 words.extend(lua.coerce_string(value.clone())?.map(|word| word.as_bytes().to_vec()));
             }
-            _ => return line("ERR redis.acl_check_cmd() command arguments must be strings or integers"),
+            _ => return line("ERR Lua redis lib command arguments must be strings or integers"),
         }
     }
     match bridge.may(words.iter().map(Vec::as_slice)) {

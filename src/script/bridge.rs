@@ -27,7 +27,7 @@ use std::rc::Rc;
 type State = *mut lua_State;
 
 /// The script's stack, in bytes: Lua nests calls of C functions 200 deep, some with buffers of 8 KiB.
-const STACK: usize = 8 << 20;
+const STACK: usize = 16 << 20;
 /// Instructions between two looks at the clock.
 const INSTRUCTIONS: c_int = 20_000;
 /// How long a script runs before its thread has a look at other work, in ns.

@@ -1,6 +1,6 @@
 //! The library `cjson`. It knows Lua values and bytes.
 
-use super::sandbox::{self, Fault, Faulty, as_number, bad, text};
+use super::sandbox::{self, Fault, Faulty, as_number, bad, shown, text};
 use mlua::{LightUserData, Lua, Result, Table, Value};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -135,8 +135,9 @@ fn encode(lua: &Lua, settings: &Settings, value: &Value, out: &mut Vec<u8>, dept
 
 fn encode_table(lua: &Lua, settings: &Settings, table: &Table, out: &mut Vec<u8>, depth: usize) -> Fallible {
     if depth > settings.encode_depth.get().min(DEPTH_MAX) {
-        return Ok(Err(format!("Cannot serialise, excessive depth ({depth})").into()));
+        return Ok(Err(format!("Cannot serialise, excessive nesting ({depth})").into()));
     }
+    let table = &shown(table)?;
     match array_len(settings, table)? {
         Err(text) => return Ok(Err(text)),
         Ok(Some(len)) => {
@@ -255,8 +256,68 @@ pub(super) fn general(number: f64, precision: usize) -> String {
     trim(&format!("{number:.*}", (precision as i32 - 1 - exponent).max(0) as usize))
 }
 
-fn unreadable(what: &str, at: usize) -> Fault {
-    format!("Expected value but found {what} at character {at}").into()
+/// True for what C reads as a number and JSON does not.
+fn is_invalid_number(text: &[u8]) -> bool {
+    let unsigned = match text.first() {
+        Some(b'+') => return true,
+        Some(b'-') => &text[1..],
+        _ => text,
+    };
+    let word = |word: &[u8]| unsigned.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    match unsigned {
+        [b'0', next, ..] => matches!(next, b'x' | b'X' | b'0'..=b'9'),
+        _ => word(b"inf") || word(b"nan"),
+    }
+}
+
+/// The number that a text begins with, as C's strtod reads it, and its length.
+fn strtod(text: &[u8]) -> Option<(f64, usize)> {
+    let negative = text.first() == Some(&b'-');
+    let signs = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let rest = &text[signs..];
+    let signed = |number: f64| if negative { -number } else { number };
+    let word = |word: &[u8]| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    let digits = |from: usize, is: fn(&u8) -> bool| rest[from.min(rest.len())..].iter().take_while(|b| is(b)).count();
+    match () {
+        () if word(b"infinity") => return Some((signed(f64::INFINITY), signs + 8)),
+        () if word(b"inf") => return Some((signed(f64::INFINITY), signs + 3)),
+        () if word(b"nan") => return Some((signed(f64::NAN), signs + 3)),
+        () if word(b"0x") && digits(2, u8::is_ascii_hexdigit) > 0 => {
+            let len = digits(2, u8::is_ascii_hexdigit);
+            let number = rest[2..2 + len]
+                .iter()
+                .fold(0.0, |sum: f64, digit| sum * 16.0 + f64::from((*digit as char).to_digit(16).unwrap_or(0)));
+            return Some((signed(number), signs + 2 + len));
+        }
+        () => {}
+    }
+    let whole = digits(0, u8::is_ascii_digit);
+    let mut len = whole;
+    if rest.get(whole) == Some(&b'.') {
+        let fraction = digits(whole + 1, u8::is_ascii_digit);
+        if whole + fraction > 0 {
+            len = whole + 1 + fraction;
+        }
+    }
+    if len == 0 {
+        return None;
+    }
+    if matches!(rest.get(len), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(rest.get(len + 1), Some(b'-' | b'+')));
+        let exponent = digits(len + 1 + sign, u8::is_ascii_digit);
+        if exponent > 0 {
+            len += 1 + sign + exponent;
+        }
+    }
+    let number = std::str::from_utf8(&rest[..len]).ok()?.parse().ok()?;
+    Some((signed(number), signs + len))
+}
+
+/// A string that is none: what is wrong, and where.
+type Unreadable = (&'static str, usize);
+
+fn unreadable(wanted: &str, (what, at): Unreadable) -> Fault {
+    format!("Expected {wanted} but found {what} at character {at}").into()
 }
 
 struct Parser<'a> {
@@ -274,19 +335,35 @@ impl Parser<'_> {
     }
 
     fn fault(&self, wanted: &str) -> Faulty<Value> {
-        let token = match self.bytes.get(self.at) {
-            None => "T_END",
-            Some(b'{') => "T_OBJ_BEGIN",
-            Some(b'}') => "T_OBJ_END",
-            Some(b'[') => "T_ARR_BEGIN",
-            Some(b']') => "T_ARR_END",
-            Some(b':') => "T_COLON",
-            Some(b',') => "T_COMMA",
-            Some(b'"') => "T_STRING",
-            Some(b'0'..=b'9' | b'-') => "T_NUMBER",
-            Some(_) => "invalid token",
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let token = match rest {
+            [] | [0, ..] => "T_END",
+            [b'{', ..] => "T_OBJ_BEGIN",
+            [b'}', ..] => "T_OBJ_END",
+            [b'[', ..] => "T_ARR_BEGIN",
+            [b']', ..] => "T_ARR_END",
+            [b':', ..] => "T_COLON",
+            [b',', ..] => "T_COMMA",
+            [b'"', ..] => match (Parser { at: self.at, ..*self }).string() {
+                Ok(_) => "T_STRING",
+                Err(why) => return Err(unreadable(wanted, why)),
+            },
+            _ if rest.starts_with(b"true") || rest.starts_with(b"false") => "T_BOOLEAN",
+            _ if rest.starts_with(b"null") => "T_NULL",
+            _ => self.number_token(),
         };
         Err(format!("Expected {wanted} but found {token} at character {}", self.at + 1).into())
+    }
+
+    fn number_token(&self) -> &'static str {
+        let rest = &self.bytes[self.at..];
+        let allowed = self.settings.decode_invalid.get();
+        let is_plain = matches!(rest.first(), Some(b'-' | b'0'..=b'9'));
+        match () {
+            () if !(is_plain || allowed && is_invalid_number(rest)) => "invalid token",
+            () if strtod(rest).is_none() || !allowed && is_invalid_number(rest) => "invalid number",
+            () => "T_NUMBER",
+        }
     }
 
     fn whole(&mut self) -> Result<Faulty<Value>> {
@@ -298,7 +375,7 @@ impl Parser<'_> {
             fault => return Ok(fault),
         };
         self.space();
-        Ok(if self.at < self.bytes.len() { self.fault("the end") } else { Ok(value) })
+        Ok(if self.bytes.get(self.at).is_some_and(|byte| *byte != 0) { self.fault("the end") } else { Ok(value) })
     }
 
     fn word(&mut self, word: &[u8]) -> bool {
@@ -315,7 +392,7 @@ impl Parser<'_> {
             Some(b'"') => {
                 return Ok(match self.string() {
                     Ok(text) => Ok(Value::String(self.lua.create_string(text)?)),
-                    Err(fault) => Err(fault),
+                    Err(why) => Err(unreadable("value", why)),
                 });
             }
             _ => {}
@@ -333,18 +410,13 @@ impl Parser<'_> {
 
     fn number(&mut self) -> Faulty<Value> {
         let rest = &self.bytes[self.at..];
-        let len = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')).count();
-        let text = std::str::from_utf8(&rest[..len]).unwrap_or_default();
-        let lower = text.trim_start_matches('-').to_ascii_lowercase();
-        let hexadecimal = lower.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
-        let special = matches!(lower.as_str(), "inf" | "infinity" | "nan");
-        let number = match hexadecimal {
-            Some(bits) => Some(if text.starts_with('-') { -(bits as f64) } else { bits as f64 }),
-            None if special || lower.starts_with(|c: char| c.is_ascii_digit()) => text.parse::<f64>().ok(),
-            None => None,
-        };
-        match number {
-            Some(number) if self.settings.decode_invalid.get() || (!special && hexadecimal.is_none()) => {
+        let allowed = self.settings.decode_invalid.get();
+        let is_plain = matches!(rest.first(), Some(b'-' | b'0'..=b'9'));
+        if !(is_plain || allowed && is_invalid_number(rest)) {
+            return self.fault("value");
+        }
+        match strtod(rest) {
+            Some((number, len)) if allowed || !is_invalid_number(rest) => {
                 self.at += len;
                 Ok(Value::Number(number))
             }
@@ -353,8 +425,10 @@ impl Parser<'_> {
     }
 
     fn too_deep(&self, depth: usize) -> Option<Faulty<Value>> {
-        (depth > self.settings.decode_depth.get().min(DEPTH_MAX))
-            .then(|| Err(format!("Found too many nested data structures ({depth})").into()))
+        (depth > self.settings.decode_depth.get().min(DEPTH_MAX)).then(|| {
+            let at = self.at + 1;
+            Err(format!("Found too many nested data structures ({depth}) at character {at}").into())
+        })
     }
 
     fn object(&mut self, depth: usize) -> Result<Faulty<Value>> {
@@ -375,7 +449,7 @@ impl Parser<'_> {
             }
             let key = match self.string() {
                 Ok(key) => self.lua.create_string(key)?,
-                Err(fault) => return Ok(Err(fault)),
+                Err(why) => return Ok(Err(unreadable("object key string", why))),
             };
             self.space();
             if self.bytes.get(self.at) != Some(&b':') {
@@ -425,13 +499,12 @@ impl Parser<'_> {
         Ok(Ok(Value::Table(table)))
     }
 
-    fn string(&mut self) -> Faulty<Vec<u8>> {
+    fn string(&mut self) -> std::result::Result<Vec<u8>, Unreadable> {
         let mut text = Vec::new();
-        let start = self.at;
         self.at += 1;
         loop {
-            let Some(&byte) = self.bytes.get(self.at) else {
-                return Err(unreadable("unexpected end of string", self.at + 1));
+            let Some(&byte) = self.bytes.get(self.at).filter(|byte| **byte != 0) else {
+                return Err(("unexpected end of string", self.at + 1));
             };
             self.at += 1;
             match byte {
@@ -447,12 +520,11 @@ impl Parser<'_> {
                         Some(b'r') => text.push(b'\r'),
                         Some(b't') => text.push(b'\t'),
                         Some(b'u') => {
-                            let c = self
-                                .code_point()
-                                .ok_or_else(|| unreadable("invalid unicode escape code", start + 1))?;
+                            let at = self.at - 1;
+                            let c = self.code_point().ok_or(("invalid unicode escape code", at))?;
                             text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                         }
-                        _ => return Err(unreadable("invalid escape code", self.at - 1)),
+                        _ => return Err(("invalid escape code", self.at - 1)),
                     }
                 }
                 _ => text.push(byte),
@@ -486,6 +558,26 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_read_as_c_reads_them() {
+        for (text, number, len) in [
+            ("1.5e3x", 1500.0, 5),
+            ("1e", 1.0, 1),
+            ("-.5", -0.5, 3),
+            ("1.", 1.0, 2),
+            ("+0x1Fg", 31.0, 5),
+            ("0x", 0.0, 1),
+            ("Infinity", f64::INFINITY, 8),
+            ("-inf1", f64::NEG_INFINITY, 4),
+            ("007", 7.0, 3),
+        ] {
+            assert_eq!(strtod(text.as_bytes()), Some((number, len)), "{text}");
+        }
+        assert!(["", "-", "+x", ".", "e5"].iter().all(|text| strtod(text.as_bytes()).is_none()));
+        assert!(["+1", "01", "0x1", "-nan", "INF"].iter().all(|text| is_invalid_number(text.as_bytes())));
+        assert!(["1", "-0", "0.5", "1e5"].iter().all(|text| !is_invalid_number(text.as_bytes())));
+    }
 
     #[test]
     fn numbers_are_printed_as_c_prints_them() {

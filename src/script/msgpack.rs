@@ -1,12 +1,14 @@
 //! The library `cmsgpack`: Lua values to and from MessagePack. It knows Lua values and bytes.
 
-use super::sandbox::{Faulty, as_number, bad, function, function_multi, integer, text};
+use super::sandbox::{Fault, Faulty, as_number, bad, function, function_multi, integer, shown, text};
 use mlua::{Lua, MultiValue, Result, Table, Value};
 
 /// Tables in tables that are packed; what lies deeper is nil.
 const PACK_DEPTH: usize = 16;
-/// Slots of Lua's stack that unpacking may take, as in Redis: a table in a table takes two.
-const SLOTS_MAX: usize = 7990;
+/// Values of one call, at most: Lua's stack holds no more.
+const VALUES_MAX: usize = 7990;
+/// Tables in tables that are unpacked. Redis allows some thousands; here the machine's stack has to hold them, too.
+const UNPACK_DEPTH: usize = 1000;
 
 fn pack(value: &Value, depth: usize, out: &mut Vec<u8>) -> Result<()> {
     match value {
@@ -65,6 +67,7 @@ fn pack_number(number: f64, out: &mut Vec<u8>) {
 }
 
 fn pack_table(table: &Table, depth: usize, out: &mut Vec<u8>) -> Result<()> {
+    let table = &shown(table)?;
     // Keys 1 to n and no others make an array; so does no key at all.
     let (mut max, mut count, mut is_array) = (0.0, 0, true);
     table.for_each(|key: Value, _: Value| {
@@ -108,8 +111,8 @@ impl Input<'_> {
         Ok(((self.unsigned(size)? << unused) as i64 >> unused) as f64)
     }
 
-    /// The next value; `slots` of Lua's stack are taken by what it lies in.
-    fn value(&mut self, slots: usize) -> Result<Faulty<Value>> {
+    /// The next value, which lies in so many tables.
+    fn value(&mut self, depth: usize) -> Result<Faulty<Value>> {
         let kind = match self.take(1) {
             Ok(byte) => byte[0],
             Err(fault) => return Ok(Err(fault)),
@@ -119,28 +122,25 @@ impl Input<'_> {
             0xe0.. => Ok(f64::from(kind as i8)),
             0xca => self.unsigned(4).map(|bits| f32::from_bits(bits as u32).into()),
             0xcb => self.unsigned(8).map(f64::from_bits),
-            0xcc..=0xcf => self.unsigned(1 << (kind - 0xcc)).map(|number| number as f64),
+            // What is past an integer wraps.
+            0xcc..=0xcf => self.unsigned(1 << (kind - 0xcc)).map(|number| number as i64 as f64),
             0xd0..=0xd3 => self.signed(1 << (kind - 0xd0)),
             0xc0 => return Ok(Ok(Value::Nil)),
             0xc2 | 0xc3 => return Ok(Ok(Value::Boolean(kind == 0xc3))),
             0xa0..=0xbf => return self.string(Ok(u64::from(kind & 31))),
-            0xc4..=0xc6 => {
-                let len = self.unsigned(1 << (kind - 0xc4));
-                return self.string(len);
-            }
             0xd9..=0xdb => {
                 let len = self.unsigned(1 << (kind - 0xd9));
                 return self.string(len);
             }
-            0x90..=0x9f => return self.array(Ok(u64::from(kind & 15)), slots),
+            0x90..=0x9f => return self.array(Ok(u64::from(kind & 15)), depth),
             0xdc | 0xdd => {
                 let len = self.unsigned(2 << (kind - 0xdc));
-                return self.array(len, slots);
+                return self.array(len, depth);
             }
-            0x80..=0x8f => return self.map(Ok(u64::from(kind & 15)), slots),
+            0x80..=0x8f => return self.map(Ok(u64::from(kind & 15)), depth),
             0xde | 0xdf => {
                 let len = self.unsigned(2 << (kind - 0xde));
-                return self.map(len, slots);
+                return self.map(len, depth);
             }
             _ => Err("Bad data format in input.".into()),
         };
@@ -155,9 +155,9 @@ impl Input<'_> {
         })
     }
 
-    fn array(&mut self, len: Faulty<u64>, slots: usize) -> Result<Faulty<Value>> {
+    fn array(&mut self, len: Faulty<u64>, depth: usize) -> Result<Faulty<Value>> {
         let len = match len {
-            Ok(_) if slots + 2 > SLOTS_MAX => {
+            Ok(_) if depth >= UNPACK_DEPTH => {
                 return Ok(Err("stack overflow (in function mp_decode_to_lua_array)".into()));
             }
             Ok(len) => len,
@@ -165,7 +165,7 @@ impl Input<'_> {
         };
         let table = self.lua.create_table()?;
         for index in 1..=len {
-            match self.value(slots + 2)? {
+            match self.value(depth + 1)? {
                 Ok(value) => table.raw_set(index, value)?,
                 fault => return Ok(fault),
             }
@@ -173,9 +173,9 @@ impl Input<'_> {
         Ok(Ok(Value::Table(table)))
     }
 
-    fn map(&mut self, len: Faulty<u64>, slots: usize) -> Result<Faulty<Value>> {
+    fn map(&mut self, len: Faulty<u64>, depth: usize) -> Result<Faulty<Value>> {
         let len = match len {
-            Ok(_) if slots + 3 > SLOTS_MAX => {
+            Ok(_) if depth >= UNPACK_DEPTH => {
                 return Ok(Err("stack overflow (in function mp_decode_to_lua_hash)".into()));
             }
             Ok(len) => len,
@@ -183,17 +183,19 @@ impl Input<'_> {
         };
         let table = self.lua.create_table()?;
         for _ in 0..len {
-            let key = match self.value(slots + 1)? {
+            let key = match self.value(depth + 1)? {
                 Ok(key) => key,
                 fault => return Ok(fault),
             };
-            let value = match self.value(slots + 2)? {
+            let value = match self.value(depth + 1)? {
                 Ok(value) => value,
                 fault => return Ok(fault),
             };
             match &key {
-                Value::Nil => return Ok(Err("table index is nil".into())),
-                Value::Number(number) if number.is_nan() => return Ok(Err("table index is NaN".into())),
+                Value::Nil => return Ok(Err(Fault::Line("ERR table index is nil".into()))),
+                Value::Number(number) if number.is_nan() => {
+                    return Ok(Err(Fault::Line("ERR table index is NaN".into())));
+                }
                 _ => table.raw_set(key, value)?,
             }
         }
@@ -221,11 +223,11 @@ fn unpack(lua: &Lua, args: &MultiValue, limit: i64, offset: i64) -> Result<Fault
     let mut input = Input { lua, rest };
     let mut values = Vec::new();
     while !input.rest.is_empty() && (all || values.len() < limit as usize) {
-        match input.value(values.len() + 1)? {
+        match input.value(0)? {
             Ok(value) => values.push(value),
             Err(fault) => return Ok(Err(fault)),
         }
-        if values.len() >= SLOTS_MAX {
+        if values.len() >= VALUES_MAX {
             return Ok(Err("stack overflow (in function mp_unpack_full)".into()));
         }
     }

@@ -129,7 +129,12 @@ fn in_order<const N: usize>(mut bytes: [u8; N], big: bool) -> [u8; N] {
     bytes
 }
 
-fn pack(lua: &Lua, args: &MultiValue) -> Result<Faulty<Vec<u8>>> {
+fn pack(lua: &Lua, mut args: MultiValue) -> Result<Faulty<Vec<u8>>> {
+    // Real servers see a nil behind the last argument.
+    if !args.is_empty() {
+        args.push_back(Value::Nil);
+    }
+    let args = &args;
     let format = match text(lua, args, 1)? {
         Ok(format) => format,
         Err(fault) => return Ok(Err(fault)),
@@ -287,8 +292,8 @@ fn size(format: &[u8]) -> Faulty<usize> {
     while let Some((option, size)) = format.next()? {
         total = total.wrapping_add(format.padding(total, option, size));
         match option {
-            b's' => return Err(bad(1, "variable-size format in size")),
-            b'c' if size == 0 => return Err(bad(1, "variable-length format in size")),
+            b's' => return Err(bad(1, "option 's' has no fixed size")),
+            b'c' if size == 0 => return Err(bad(1, "option 'c0' has no fixed size")),
             // Letters that are no option count for nothing here.
             _ if !option.is_ascii_alphanumeric() => format.control(option)?,
             _ => {}
@@ -302,7 +307,7 @@ fn size(format: &[u8]) -> Faulty<usize> {
 pub(super) fn table(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
     let packing = function(lua, |lua, args| {
-        Ok(match pack(lua, &args)? {
+        Ok(match pack(lua, args)? {
             Ok(bytes) => Ok(Value::String(lua.create_string(bytes)?)),
             Err(fault) => Err(fault),
         })

@@ -10,7 +10,7 @@
 
 use mlua::ffi;
 use mlua::{Function, Lua, Result};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::mem::MaybeUninit;
 
 type State = *mut ffi::lua_State;
@@ -20,6 +20,9 @@ const READ_ONLY: &CStr = c"__readonly";
 const REFUSAL: &CStr = c"Attempt to modify a readonly table";
 /// Bytes of a pattern, at most: Lua matches by calling itself, about once a byte.
 const PATTERN_MAX: usize = 8192;
+/// Bytes from which on a repeated string is made here, and bytes that it may have.
+const REPEAT_LARGE: f64 = 65_536.0;
+const REPEAT_MAX: f64 = 536_870_912.0;
 
 /// A function of one that answers with `true` and results, or with `false` and the error to raise. A text gets the
 /// place of the call in front, as luaL_error would put it; with a number behind it, it is about that argument.
@@ -35,6 +38,11 @@ pub(super) fn guarded(lua: &Lua, inner: Function) -> Result<Function> {
 /// One of Lua's own C functions, whose first argument may be a read-only table: it gets what that shows.
 pub(super) fn seeing_through(lua: &Lua, inner: Function) -> Result<Function> {
     unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, see_through, 1)) }
+}
+
+/// `string.rep`: refuses at once what no memory would hold, and makes what is large by copying, not byte by byte.
+pub(super) fn repeating(lua: &Lua, inner: Function) -> Result<Function> {
+    unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, repeat, 1)) }
 }
 
 /// One of Lua's own C functions, whose second argument is a pattern.
@@ -135,6 +143,35 @@ unsafe extern "C-unwind" fn match_short(state: State) -> c_int {
             }
         }
         run_wrapped(state)
+    }
+}
+
+unsafe extern "C-unwind" fn repeat(state: State) -> c_int {
+    unsafe {
+        if ffi::lua_type(state, 1) != ffi::LUA_TSTRING || ffi::lua_type(state, 2) != ffi::LUA_TNUMBER {
+            return run_wrapped(state);
+        }
+        let (mut len, times) = (0, ffi::lua_tonumber(state, 2));
+        let text = ffi::lua_tolstring(state, 1, &mut len);
+        let total = len as f64 * times;
+        if total.is_nan() || total < REPEAT_LARGE || times < 2.0 {
+            return run_wrapped(state);
+        }
+        if total > REPEAT_MAX {
+            ffi::lua_pushstring(state, c"not enough memory".as_ptr());
+            ffi::lua_error(state);
+        }
+        let total = len * times as usize;
+        let scratch: *mut c_char = ffi::lua_newuserdata(state, total).cast();
+        scratch.copy_from_nonoverlapping(text, len);
+        let mut done = len;
+        while done < total {
+            let next = done.min(total - done);
+            scratch.add(done).copy_from_nonoverlapping(scratch, next);
+            done += next;
+        }
+        ffi::lua_pushlstring(state, scratch, total);
+        1
     }
 }
 

@@ -136,6 +136,17 @@ pub(super) fn read_only(lua: &Lua, shown: &Table) -> Result<Table> {
 /// Bytes of code that `load` puts together, at most.
 const CODE_MAX: usize = 64 << 20;
 
+/// What a read-only table shows; any other table itself.
+pub(super) fn shown(table: &Table) -> Result<Table> {
+    if let Some(meta) = table.metatable()
+        && meta.raw_get::<Value>("__readonly")? == Value::Boolean(true)
+        && let Value::Table(shown) = meta.raw_get("__index")?
+    {
+        return Ok(shown);
+    }
+    Ok(table.clone())
+}
+
 /// Lua's own globals that scripts do not get.
 const HIDDEN: &[&str] =
     &["dofile", "loadfile", "print", "newproxy", "setfenv", "getfenv", "module", "require", "debug", "package", "io"];
@@ -161,6 +172,7 @@ pub(super) fn prepare(lua: &Lua) -> Result<Table> {
     for name in ["find", "match", "gmatch", "gsub", "gfind"] {
         string.raw_set(name, raw::matching(lua, string.raw_get(name)?)?)?;
     }
+    string.raw_set("rep", raw::repeating(lua, string.raw_get("rep")?)?)?;
     let (pairs, next) = raw::iterators(lua)?;
     globals.raw_set("pairs", pairs)?;
     globals.raw_set("next", next)?;

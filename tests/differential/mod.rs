@@ -7,6 +7,7 @@
 //! - `run`: runs a transcript on all servers and reports every difference
 //! - `histories`: what several connections see of each other
 //! - `tracking`: random histories of connections that keep copies of keys
+//! - `scripts`: random scripts
 //! - `generate` (`lists`, `zsets` …), `random`: random commands, and the search for the shortest sequence that shows a difference
 
 mod acl;
@@ -18,6 +19,7 @@ mod lists;
 mod random;
 mod rig;
 mod run;
+mod scripts;
 mod streams;
 mod tracking;
 mod transcript;

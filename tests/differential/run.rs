@@ -142,7 +142,9 @@ transcripts!(
     sets,
     sort,
     streams,
-    acl
+    acl,
+    scripts,
+    functions
 );
 
 #[test]

@@ -13,6 +13,7 @@
 //! - `shapes`: hashes, lists, sets and sorted sets from rows
 //! - `storm`: writers and readers at full speed, and no stale key in the end
 //! - `tracking`: clients that keep copies
+//! - `scripts`: the declared keys of scripts
 //! - `transactions`: MULTI, EXEC and WATCH of missing rows
 //! - `secrets`: what must never be shown; the figures that are
 
@@ -21,6 +22,7 @@ mod flights;
 mod outage;
 mod rig;
 mod routes;
+mod scripts;
 mod secrets;
 mod shapes;
 mod storm;
