@@ -157,6 +157,26 @@ fn slow_commands_are_logged_without_their_secrets() {
     assert_eq!(client.cmd(&["SLOWLOG", "LEN"]).int(), 1, "the reset itself");
 }
 
+/// redis-py keeps copies of keys only where the server says that it is a Redis of 7.4 or later.
+#[test]
+fn clients_are_told_the_version_that_is_configured() {
+    let server = Server::cenote().args(["--redis-version", "7.4.0"]).start();
+    let mut client = server.client();
+    let told = |client: &mut Client| {
+        let hello = client.cmd(&["HELLO"]);
+        let text = client.cmd(&["INFO", "server"]).text().expect("a text");
+        let line = text.lines().find_map(|line| line.strip_prefix("redis_version:")).expect("a version").to_owned();
+        (field(&hello, "version").and_then(Value::text), line)
+    };
+    assert_eq!(told(&mut client), (Some("7.4.0".to_owned()), "7.4.0".to_owned()));
+    assert_eq!(client.cmd(&["CONFIG", "SET", "redis-version", "8.2.10"]), Value::ok());
+    assert_eq!(told(&mut client), (Some("8.2.10".to_owned()), "8.2.10".to_owned()));
+    assert!(client.cmd(&["LOLWUT"]).text().expect("a text").contains("Redis ver. 8.2.10,"));
+    for wrong in ["", "7", "7.4", "7.4.0.1", "7.04.0", "7.4.256", "7.4.-1", "7.4.x", "7..4"] {
+        assert!(client.cmd(&["CONFIG", "SET", "redis-version", wrong]).is_error(), "{wrong}");
+    }
+}
+
 #[test]
 fn what_takes_long_shows_in_the_latency_monitor() {
     let args = ["--latency-monitor-threshold", "20", "--enable-debug-command", "local"];

@@ -4,7 +4,6 @@ use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, Spec, fail};
 use crate::protocol::{Reply, Version, parse_i64};
 use crate::state::acl::{Context, Reason};
 use crate::state::{DEFAULT_USER, ReplyMode, TrackingOptions};
-use crate::version;
 use std::sync::atomic::Ordering;
 
 const QUICK: Flags = Flags::FAST.or(Flags::LOADING).or(Flags::STALE);
@@ -222,7 +221,7 @@ fn hello(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         reply.set_version(version);
     }
     reply.map(7);
-    for (key, value) in [("server", "redis"), ("version", version::REDIS)] {
+    for (key, value) in [("server", "redis"), ("version", &ctx.state.config.load().redis_version)] {
         reply.text(key);
         reply.text(value);
     }

@@ -108,7 +108,7 @@ fn server(page: &mut Page<'_>) {
     let config = state.config.load();
     let uptime = (now - state.started_at).max(0) / 1000;
     let path = |path: Option<&std::path::Path>| path.map(|path| path.display().to_string()).unwrap_or_default();
-    page.add("redis_version", version::REDIS);
+    page.add("redis_version", &config.redis_version);
     page.add("cenote_version", version::CENOTE);
     page.add("server_name", "cenote");
     page.add("redis_git_sha1", "00000000");

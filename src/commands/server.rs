@@ -199,7 +199,8 @@ fn lolwut(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         text = cenote(ctx.now as u64);
         text.push('\n');
     }
-    text += &format!("Redis ver. {}, Cenote ver. {}\n", version::REDIS, version::CENOTE);
+    let redis = &ctx.state.config.load().redis_version;
+    text += &format!("Redis ver. {redis}, Cenote ver. {}\n", version::CENOTE);
     reply.verbatim("txt", text.as_bytes());
     Outcome::Done
 }

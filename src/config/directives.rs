@@ -125,6 +125,8 @@ pub enum Special {
     ReplicaOf,
     /// A host name.
     Hostname,
+    /// `redis-version`: three numbers up to 255, as scripts get them in a byte each.
+    Version,
     /// `cluster-announce-human-nodename`.
     NodeName,
     /// `proc-title-template`.
@@ -184,6 +186,7 @@ impl fmt::Display for Kind {
                 Special::TitleTemplate => "a template of {title}, {listen-addr}, {server-mode} …",
                 Special::Ipv4 => "an IPv4 address",
                 Special::Ipv6 => "an IPv6 address",
+                Special::Version => "three numbers, such as 7.2.4",
             }),
         }
     }

@@ -176,6 +176,8 @@ pub struct Settings {
     pub lazyfree_lazy_user_flush: bool,
     /// Keys that are remembered for CLIENT TRACKING, at most; 0: no limit.
     pub tracking_table_max_keys: u64,
+    /// The version of Redis that clients are told.
+    pub redis_version: String,
     /// The file of sources and routes; empty: none.
     pub routes: String,
     /// Port of the metrics; 0: none.
@@ -243,6 +245,7 @@ impl Settings {
             lazyfree_lazy_user_del: yes("lazyfree-lazy-user-del"),
             lazyfree_lazy_user_flush: yes("lazyfree-lazy-user-flush"),
             tracking_table_max_keys: number(get("tracking-table-max-keys")),
+            redis_version: text("redis-version"),
             routes: text("routes"),
             metrics_port: number(get("metrics-port")),
             metrics_bind: text("metrics-bind"),

@@ -8,6 +8,8 @@
 //!   client that asks for much and reads nothing can take all the memory of the server;
 //! - `log-format text`: text or json (Valkey's legacy and logfmt are written as text).
 
+use crate::version;
+
 use super::directives::{Change, Directive, Effect, Kind, Special, Words};
 
 const INT: i64 = i32::MAX as i64;
@@ -214,6 +216,7 @@ pub static DIRECTIVES: &[Directive] = &[
     int("replica-priority", 0, INT, "100").alias(&["slave-priority"]),
     yes_no("replica-read-only", "yes").alias(&["slave-read-only"]),
     yes_no("replica-serve-stale-data", "yes").alias(&["slave-serve-stale-data"]),
+    special("redis-version", Special::Version, version::REDIS).applied(),
     special("replicaof", Special::ReplicaOf, "").alias(&["slaveof"]).immutable(),
     text("requirepass", "").applied().secret(),
     text("routes", "").applied().immutable(),

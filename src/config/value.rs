@@ -107,6 +107,7 @@ fn one_word(special: Special, word: &str) -> Result<String, Text> {
         Special::Hostname if !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.') => {
             Err("Hostnames may only contain alphanumeric characters, hyphens or dots")
         }
+        Special::Version if !good_version(word) => Err("argument must be three numbers, such as 7.2.4"),
         Special::NodeName if word.contains(|c: char| "!#$%&()*+:;<>?@[]^{|}~".contains(c)) => {
             Err("Announced human node name contained invalid character")
         }
@@ -355,6 +356,11 @@ fn directory(word: &str) -> Result<String, Text> {
         Ok(path) => path.into_os_string().into_string().map_err(|_| "not valid UTF-8".into()),
         Err(error) => Err(super::io_text(&error).into()),
     }
+}
+
+fn good_version(word: &str) -> bool {
+    let good = |part: &str| part.parse::<u8>().is_ok_and(|number| number.to_string() == part);
+    word.split('.').map(good).collect::<Vec<_>>() == [true; 3]
 }
 
 fn good_template(word: &str) -> bool {

@@ -235,6 +235,8 @@ struct Application {
     language: String,
     packages: Vec<String>,
     does: String,
+    #[serde(default)]
+    cenote: Vec<String>,
     #[serde(default = "works")]
     state: String,
     #[serde(default)]
@@ -267,7 +269,9 @@ fn clients() -> String {
     );
     for row in client {
         let packages: Vec<_> = row.packages.iter().map(|pinned| package(pinned)).collect();
-        let state = if row.reason.is_empty() { row.state } else { format!("{}: {}", row.state, row.reason) };
+        let options = if row.cenote.is_empty() { String::new() } else { format!(" with `{}`", row.cenote.join(" ")) };
+        let reason = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
+        let state = row.state + &options + &reason;
         text += &format!("| {} ({}) | {} | {} | {state} |\n", row.name, row.language, packages.join(", "), row.does);
     }
     text
