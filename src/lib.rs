@@ -1,7 +1,7 @@
 //! Cenote: a Redis-protocol-compatible caching server that fills itself from Postgres.
 //!
 //! The rooms, from the ground up; each may import only from rooms named before it:
-//! plain things (`alloc`, `clock`, `glob`, `open_files`, `config`), then `protocol` and `types`, then `rdb`, then `keyspace` and
+//! plain things (`alloc`, `clock`, `glob`, `open_files`, `config`), then `protocol`, `tls` and `types`, then `rdb`, then `keyspace` and
 //! `source`, then `state`, `commands`, `exec` and `server`. `main.rs` wires them.
 //! ARCHITECTURE.md walks through them.
 
@@ -26,5 +26,6 @@ pub mod server;
 pub mod source;
 pub mod state;
 pub mod supervise;
+pub mod tls;
 pub mod types;
 pub mod version;

@@ -191,9 +191,10 @@ async fn notify_when_listening(state: Arc<State>) {
     }
 }
 
-/// Reads the routes file again at each SIGHUP; the log tells what came of it.
+/// Reads the routes file, and the files of TLS, again at each SIGHUP; the log tells what came of it.
 async fn reload_on_hangup(mut hangup: Signal, state: Arc<State>) {
     while hangup.recv().await.is_some() {
+        state.reload_tls();
         let _ = state.reload_routes(cenote::clock::now_ms());
     }
 }

@@ -28,5 +28,6 @@ mod sessions;
 mod shutdown;
 mod support;
 mod tidy;
+mod tls;
 mod tracking;
 mod transactions;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[&[&str]] = &[
     &["alloc", "clock", "freshness", "glob", "number", "open_files", "process", "supervise", "version"],
     &["config", "random"],
-    &["protocol", "types"],
+    &["protocol", "tls", "types"],
     &["rdb"],
     &["keyspace", "script", "source"],
     &["state"],

@@ -5,6 +5,7 @@ use crate::config::directives::{Effect, find};
 use crate::config::{Config, SetError, io_text};
 use crate::open_files;
 use crate::protocol::Reply;
+use crate::state::tls_of;
 
 const ROW: Spec = Spec {
     arity: 2,
@@ -86,7 +87,9 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let updated = ctx.state.config.update(|before| {
         let after = before.set(&pairs, local)?;
         changed = before.changed(&after);
-        put_into_force(ctx, before, &after, &changed)?;
+        // A file of the same name may hold something else by now.
+        let of_tls = pairs.iter().map(|(name, _)| *name).find(|name| name.to_ascii_lowercase().starts_with(b"tls-"));
+        put_into_force(ctx, before, &after, (&changed, of_tls))?;
         Ok::<_, SetError>(after)
     });
     let config = match updated {
@@ -111,22 +114,41 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     Outcome::Done
 }
 
+const LISTEN_FAILED: &str = "Unable to listen on this port. Check server logs.";
+
 /// What a change needs besides the new values: file descriptors, sockets. Last what can be undone least.
-fn put_into_force(ctx: &Ctx<'_>, before: &Config, after: &Config, changed: &[&str]) -> Result<(), SetError> {
+fn put_into_force(
+    ctx: &Ctx<'_>,
+    before: &Config,
+    after: &Config,
+    (changed, of_tls): (&[&str], Option<&[u8]>),
+) -> Result<(), SetError> {
     let room = open_files::make_room_for(after.maxclients);
     if after.maxclients > before.maxclients && room < after.maxclients {
         let text = "The operating system is not able to handle the specified number of clients, try with";
         return Err(SetError::failed("maxclients", format!("{text} {room}")));
     }
-    let (port, bind) = (changed.contains(&"port"), changed.contains(&"bind"));
-    if port || bind {
+    let tls = match of_tls {
+        Some(name) => Some(tls_of(after).map_err(|why| {
+            tracing::warn!("CONFIG SET of TLS failed: {why}");
+            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            SetError::failed(&name, "Unable to update TLS configuration. Check server logs.")
+        })?),
+        None => None,
+    };
+    let has = |name| changed.contains(&name);
+    if has("port") || has("bind") || has("tls-port") {
         ctx.state.moves.ask(after.clone()).map_err(|why| {
-            tracing::warn!("CONFIG SET of port or bind failed: {why}");
-            match bind {
+            tracing::warn!("CONFIG SET of port, tls-port or bind failed: {why}");
+            match has("bind") {
                 true => SetError::failed("bind", "Failed to bind to specified addresses."),
-                false => SetError::failed("port", "Unable to listen on this port. Check server logs."),
+                false if has("port") => SetError::failed("port", LISTEN_FAILED),
+                false => SetError::failed("tls-port", LISTEN_FAILED),
             }
         })?;
+    }
+    if let Some(tls) = tls {
+        ctx.state.tls.store(tls);
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ fn server(page: &mut Page<'_>) {
     page.add("process_id", std::process::id());
     page.add("process_supervised", "no");
     page.add("run_id", &state.run_id);
-    page.add("tcp_port", config.port);
+    page.add("tcp_port", if config.port == 0 { config.tls_port } else { config.port });
     page.add("server_time_usec", clock::now_us());
     page.add("uptime_in_seconds", uptime);
     page.add("uptime_in_days", uptime / 86_400);

@@ -178,6 +178,10 @@ pub struct Settings {
     pub tracking_table_max_keys: u64,
     /// The version of Redis that clients are told.
     pub redis_version: String,
+    /// The TCP port for TLS; 0: none.
+    pub tls_port: u16,
+    /// What TLS is made of.
+    pub tls: TlsSettings,
     /// The file of sources and routes; empty: none.
     pub routes: String,
     /// Port of the metrics; 0: none.
@@ -186,6 +190,47 @@ pub struct Settings {
     pub metrics_bind: String,
     /// Number of workers; 0: one a core.
     pub workers: u32,
+}
+
+/// What TLS for clients is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// The server's certificate, and those that lead from it to an authority.
+    pub cert_file: String,
+    /// Its key.
+    pub key_file: String,
+    /// Authorities that may have signed clients' certificates.
+    pub ca_cert_file: String,
+    /// A folder of more such files.
+    pub ca_cert_dir: String,
+    /// Whether clients have to show a certificate.
+    pub auth_clients: TlsAuth,
+    /// Versions of the protocol; empty: all.
+    pub protocols: String,
+    /// Cipher suites of TLS 1.2; empty: all.
+    pub ciphers: String,
+    /// Cipher suites of TLS 1.3; empty: all.
+    pub ciphersuites: String,
+    /// The order of the server's suites counts, not that of the client's.
+    pub prefer_server_ciphers: bool,
+    /// A client may resume its session.
+    pub session_caching: bool,
+    /// Sessions that are remembered; 0: as many as is reasonable.
+    pub session_cache_size: usize,
+    /// The files are read anew so often; 0: never.
+    pub auto_reload_seconds: u64,
+}
+
+/// `tls-auth-clients`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsAuth {
+    /// They need no certificate.
+    No,
+    /// One that is shown must be good.
+    Optional,
+    /// They need one.
+    #[default]
+    Yes,
 }
 
 impl Settings {
@@ -246,11 +291,35 @@ impl Settings {
             lazyfree_lazy_user_flush: yes("lazyfree-lazy-user-flush"),
             tracking_table_max_keys: number(get("tracking-table-max-keys")),
             redis_version: text("redis-version"),
+            tls_port: number(get("tls-port")),
+            tls: tls(get),
             routes: text("routes"),
             metrics_port: number(get("metrics-port")),
             metrics_bind: text("metrics-bind"),
             workers: uint("workers"),
         }
+    }
+}
+
+fn tls<'a>(get: impl Fn(&str) -> &'a str) -> TlsSettings {
+    let text = |name| get(name).to_owned();
+    TlsSettings {
+        cert_file: text("tls-cert-file"),
+        key_file: text("tls-key-file"),
+        ca_cert_file: text("tls-ca-cert-file"),
+        ca_cert_dir: text("tls-ca-cert-dir"),
+        auth_clients: match get("tls-auth-clients") {
+            "no" => TlsAuth::No,
+            "optional" => TlsAuth::Optional,
+            _ => TlsAuth::Yes,
+        },
+        protocols: text("tls-protocols"),
+        ciphers: text("tls-ciphers"),
+        ciphersuites: text("tls-ciphersuites"),
+        prefer_server_ciphers: get("tls-prefer-server-ciphers") == "yes",
+        session_caching: get("tls-session-caching") == "yes",
+        session_cache_size: number(get("tls-session-cache-size")),
+        auto_reload_seconds: number(get("tls-auto-reload-interval")),
     }
 }
 

@@ -17,6 +17,7 @@ const LOOK_EVERY: u32 = 10;
 pub(super) async fn run(state: Arc<State>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tls_read_at = clock::now_ms();
     for tick in (0..LOOK_EVERY).cycle() {
         ticks.tick().await;
         let now = clock::now_ms();
@@ -26,6 +27,11 @@ pub(super) async fn run(state: Arc<State>) {
         state.trim_tracking(&config);
         if tick == 0 {
             look(&state, &config, now);
+            let every_ms = config.tls.auto_reload_seconds as i64 * 1000;
+            if every_ms > 0 && now - tls_read_at >= every_ms {
+                tls_read_at = now;
+                state.reload_tls();
+            }
         }
     }
 }

@@ -50,6 +50,7 @@ const PROTECTED: &str = "-DENIED Redis is running in protected mode because prot
 pub async fn serve(state: Arc<State>) -> io::Result<()> {
     fit_open_files(&state)?;
     let config = state.config.load();
+    state.set_tls(&config).map_err(|why| io::Error::other(format!("TLS cannot be offered: {why}")))?;
     let sockets = sockets::open(&config)?;
     *state.listeners.lock() = tell(&config, &sockets);
     let workers = (0..state.workers.len())
@@ -65,7 +66,8 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     for socket in sockets {
         let acceptor = Arc::clone(&acceptor);
         match socket {
-            Listening::Tcp(socket) => tcp.spawn(acceptor.accept_tcp(socket)),
+            Listening::Tcp(socket) => tcp.spawn(acceptor.accept_tcp(socket, false)),
+            Listening::Tls(socket) => tcp.spawn(acceptor.accept_tcp(socket, true)),
             Listening::Unix(socket, file) => others.spawn(acceptor.accept_unix(socket, file)),
         };
     }
@@ -90,7 +92,7 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
 async fn move_to(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, wanted: MoveRequest) {
     tcp.shutdown().await;
     let (config, result) = match sockets::open_tcp(&wanted.config) {
-        Ok(sockets) if sockets.is_empty() && wanted.config.port != 0 && !wanted.config.bind.is_empty() => {
+        Ok(sockets) if sockets.is_empty() && wants_tcp(&wanted.config) => {
             (acceptor.state.config.load(), Err("none of the addresses is this machine's".into()))
         }
         Ok(sockets) => {
@@ -106,13 +108,18 @@ async fn move_to(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, wanted: MoveRe
     wanted.answer(result);
 }
 
-fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sockets: Vec<TcpListener>) {
-    let sockets: Vec<_> = sockets.into_iter().map(Listening::Tcp).collect();
+fn wants_tcp(config: &Config) -> bool {
+    (config.port != 0 || config.tls_port != 0) && !config.bind.is_empty()
+}
+
+fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sockets: Vec<Listening>) {
     let mut listeners = tell(config, &sockets);
     for socket in sockets {
-        if let Listening::Tcp(socket) = socket {
-            tcp.spawn(Arc::clone(acceptor).accept_tcp(socket));
-        }
+        match socket {
+            Listening::Tcp(socket) => tcp.spawn(Arc::clone(acceptor).accept_tcp(socket, false)),
+            Listening::Tls(socket) => tcp.spawn(Arc::clone(acceptor).accept_tcp(socket, true)),
+            Listening::Unix(..) => continue,
+        };
     }
     let mut told = acceptor.state.listeners.lock();
     listeners.extend(told.drain(..).filter(|line| line.starts_with(UNIX)));
@@ -160,16 +167,20 @@ const UNIX: &str = "name=unix,";
 /// Logs sockets that are listened on; returns the lines on them for INFO.
 fn tell(config: &Config, sockets: &[Listening]) -> Vec<String> {
     let mut lines = Vec::new();
+    let bind = config.bind.iter().map(|addr| format!("bind={}{},", if addr.optional { "-" } else { "" }, addr.host));
+    let bind: String = bind.collect();
     if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
-        let bind = config.bind.iter();
-        let bind = bind.map(|addr| format!("bind={}{},", if addr.optional { "-" } else { "" }, addr.host));
-        lines.push(format!("name=tcp,{}port={}", bind.collect::<String>(), config.port));
+        lines.push(format!("name=tcp,{bind}port={}", config.port));
     }
-    for socket in sockets {
-        match socket {
-            Listening::Tcp(socket) => {
+    if sockets.iter().any(|socket| matches!(socket, Listening::Tls(_))) {
+        lines.push(format!("name=tls,{bind}port={}", config.tls_port));
+    }
+    for listening in sockets {
+        match listening {
+            Listening::Tcp(socket) | Listening::Tls(socket) => {
                 if let Ok(addr) = socket.local_addr() {
-                    tracing::info!("listening on {addr}");
+                    let how = if matches!(listening, Listening::Tls(_)) { " (TLS)" } else { "" };
+                    tracing::info!("listening on {addr}{how}");
                 }
             }
             Listening::Unix(_, file) => {
@@ -191,11 +202,11 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
+    async fn accept_tcp(self: Arc<Self>, listener: TcpListener, is_tls: bool) {
         loop {
             match listener.accept().await {
                 Ok((socket, peer)) => {
-                    if let Err(error) = self.admit_tcp(socket, peer) {
+                    if let Err(error) = self.admit_tcp(socket, peer, is_tls) {
                         tracing::debug!("the connection from {peer} was lost before it began: {error}");
                     }
                 }
@@ -233,10 +244,14 @@ impl Acceptor {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    fn admit_tcp(&self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn admit_tcp(&self, socket: TcpStream, peer: SocketAddr, is_tls: bool) -> io::Result<()> {
         let config = self.state.config.load();
         let mut socket = socket.into_std()?;
         if let Some(why) = self.refusal(&config, peer.ip().to_canonical().is_loopback()) {
+            if is_tls {
+                // It would take a handshake to say so.
+                return Ok(());
+            }
             socket.write_all(why.as_bytes())?;
             socket.shutdown(Shutdown::Write)?;
             self.see_off(TcpStream::from_std(socket)?);
@@ -245,7 +260,12 @@ impl Acceptor {
         sockets::set_options(&socket, config.tcp_keepalive)?;
         let laddr = socket.local_addr()?.to_string();
         let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), is_unix: false, worker: 0 };
-        self.hand_over(Accepted::Tcp(socket), origin);
+        let accepted = match self.state.tls.load_full() {
+            Some(tls) if is_tls => Accepted::Tls(socket, tls),
+            None if is_tls => return Ok(()),
+            _ => Accepted::Tcp(socket),
+        };
+        self.hand_over(accepted, origin);
         Ok(())
     }
 

@@ -4,10 +4,12 @@
 mod housekeeping;
 mod http;
 mod listener;
+mod parsed;
 mod pending;
 mod session;
 mod sockets;
 mod stream;
+mod tls;
 mod worker;
 
 pub use http::serve_metrics;

@@ -5,14 +5,15 @@
 //! nothing but its socket. Only what is not run yet and replies that the socket would not take are kept here.
 //! Every byte is parsed once: when a request makes the connection wait, the parsed requests behind it are kept too.
 
+use super::parsed::{Parsed, make_room};
 use super::pending::{Pending, SLICES};
 use super::stream::Stream;
 use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
-use crate::exec::{After, Blocked, Dispatch, Filled, Interest, Request, Running};
+use crate::exec::{After, Blocked, Dispatch, Filled, Interest, Running};
 use crate::keyspace::Slot;
-use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Span, Step};
+use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -23,59 +24,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
+pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Requests parsed ahead of running them.
 const BATCH: usize = 64;
 /// Bytes of replies at which they are sent although more requests are at hand.
 const FLUSH_BYTES: usize = 32 * 1024;
 /// Memory that a worker's shared buffers keep between batches.
-const KEEP_BYTES: usize = 1024 * 1024;
-/// Bytes that are reserved for a large argument before it has shown that it is in earnest, at most.
-const GROW_AHEAD: usize = 32 * 1024 * 1024;
+pub(super) const KEEP_BYTES: usize = 1024 * 1024;
 /// How long a connection with many requests at hand runs them before others have their turn, about, in ns.
 const TURN_NS: u64 = 1_000_000;
 /// How long a connection that was told why it is closed may take to read that.
 const LINGER: Duration = Duration::from_secs(1);
 /// Connections of a worker that may do so at a time: they hold a file descriptor, but count for no limit.
 const LINGERING: usize = 16;
-
-/// Requests that are parsed and not run.
-#[derive(Default)]
-struct Parsed {
-    spans: Vec<Span>,
-    requests: Vec<Request>,
-    /// Where each request ends in its buffer.
-    ends: Vec<usize>,
-}
-
-impl Parsed {
-    fn clear(&mut self) {
-        self.spans.clear();
-        self.spans.shrink_to(KEEP_BYTES / size_of::<Span>());
-        self.requests.clear();
-        self.ends.clear();
-    }
-
-    /// Forgets the requests before `next`, which were run, and what only they needed; `reader` may be amid a
-    /// request behind them all.
-    fn drop_front(&mut self, next: usize, reader: &mut Reader) {
-        self.ends.drain(..next);
-        self.requests.drain(..next);
-        let unfinished = if reader.is_idle() { self.spans.len() } else { reader.unfinished() };
-        let first = self.requests.first().map_or(unfinished, |request| request.start);
-        self.spans.drain(..first);
-        reader.drop_spans(first);
-        for request in &mut self.requests {
-            *request = request.start - first..request.end - first;
-        }
-    }
-
-    /// The bytes were moved from offset `from` to offset 0.
-    fn moved(&mut self, from: usize) {
-        self.spans.iter_mut().for_each(|span| *span = span.moved(from));
-        self.ends.iter_mut().for_each(|end| *end -= from);
-    }
-}
+/// How long a peer may take to agree on keys (TLS). It holds one of `maxclients`' places meanwhile.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The buffers that a worker's connections share; never held across an await.
 struct Shared {
@@ -89,7 +52,7 @@ struct Shared {
 thread_local! {
     static LINGERS: Cell<usize> = const { Cell::new(0) };
     static SHARED: RefCell<Shared> = const { RefCell::new(Shared {
-        input: Vec::new(), parsed: Parsed { spans: Vec::new(), requests: Vec::new(), ends: Vec::new() },
+        input: Vec::new(), parsed: Parsed::new(),
         output: Output::new(), garbage: Vec::new(), config: None,
     }) };
 }
@@ -190,6 +153,10 @@ impl Session {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) {
+        if let Err(why) = self.shake_hands().await {
+            let origin = &self.client.info.origin;
+            return tracing::debug!("the connection from {} was not secured: {why}", origin.addr);
+        }
         loop {
             let event = poll_fn(|cx| self.poll(cx)).await;
             match event {
@@ -224,6 +191,19 @@ impl Session {
             self.linger().await;
             LINGERS.set(LINGERS.get() - 1);
         }
+    }
+
+    /// Agrees with the peer on what has to be agreed on, within [`HANDSHAKE`].
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        let agreed = poll_fn(|cx| {
+            self.register(cx);
+            if self.client.info.killed.load(Ordering::Acquire) || self.state.stopping.load(Ordering::Relaxed) {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            self.stream.poll_handshake(cx)
+        });
+        let late = |_| Err(io::ErrorKind::TimedOut.into());
+        tokio::time::timeout(HANDSHAKE, agreed).await.unwrap_or_else(late)
     }
 
     /// Waits until CLIENT PAUSE is over or has changed.
@@ -375,7 +355,8 @@ impl Session {
                 return Poll::Ready(Event::Over);
             }
             if self.closing {
-                return if self.pending.is_empty() { Poll::Ready(Event::Over) } else { Poll::Pending };
+                let is_sent = self.pending.is_empty() && !self.stream.wants_flush();
+                return if is_sent { Poll::Ready(Event::Over) } else { Poll::Pending };
             }
             let step = SHARED.with_borrow_mut(|shared| self.step(cx, shared));
             match step {
@@ -489,7 +470,7 @@ impl Session {
     }
 
     fn count_read(&mut self, len: usize) {
-        self.yields = len >= READ_BYTES;
+        self.yields = len >= READ_BYTES || self.stream.has_more();
         self.stats.net_in.add(len as u64);
         self.stats.reads.add(1);
         self.client.info.net_in.add(len as u64);
@@ -664,6 +645,11 @@ impl Session {
             self.pending.push(message);
         }
         if self.pending.is_empty() {
+            if self.stream.wants_flush()
+                && let Poll::Ready(sent) = self.stream.poll_flush(cx)
+            {
+                return sent;
+            }
             return Ok(());
         }
         self.send_pending(cx)?;
@@ -725,15 +711,5 @@ impl Session {
         for chunk in output.drain_chunks(0) {
             self.pending.push(chunk);
         }
-    }
-}
-
-/// Makes room for what comes next. A large argument gets a part of what it says it needs, and all of that once the
-/// part has come.
-fn make_room(input: &mut Vec<u8>, wanted: usize) {
-    if wanted <= READ_BYTES {
-        input.reserve(READ_BYTES);
-    } else if input.capacity() - input.len() < READ_BYTES {
-        input.reserve_exact(if input.len() < GROW_AHEAD { wanted.min(GROW_AHEAD) } else { wanted });
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 /// A listening socket.
 pub(super) enum Listening {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, UnixFile),
 }
 
@@ -42,7 +43,7 @@ impl Drop for UnixFile {
 /// # Errors
 /// When an address that must be there cannot be had, or when there is nothing to listen on; the text names it.
 pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
-    let mut open: Vec<Listening> = open_tcp(config)?.into_iter().map(Listening::Tcp).collect();
+    let mut open = open_tcp(config)?;
     if !config.unixsocket.is_empty() {
         let (path, perm) = (Path::new(&config.unixsocket), config.unixsocketperm);
         let (socket, file) = listen_unix(path, perm, config.tcp_backlog).map_err(|error| {
@@ -51,25 +52,31 @@ pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
         open.push(Listening::Unix(socket, file));
     }
     if open.is_empty() {
-        let text = "there is nothing to listen on: set `port` and `bind`, or `unixsocket`";
+        let text = "there is nothing to listen on: set `port` or `tls-port` and `bind`, or `unixsocket`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(open)
 }
 
-/// Opens the TCP sockets that `config` asks for.
+/// Opens the TCP sockets that `config` asks for, those for TLS included.
 ///
 /// # Errors
 /// When an address that must be there cannot be had; the text names it.
-pub(super) fn open_tcp(config: &Config) -> io::Result<Vec<TcpListener>> {
+pub(super) fn open_tcp(config: &Config) -> io::Result<Vec<Listening>> {
+    let mut open: Vec<Listening> = open_port(config, config.port)?.into_iter().map(Listening::Tcp).collect();
+    open.extend(open_port(config, config.tls_port)?.into_iter().map(Listening::Tls));
+    Ok(open)
+}
+
+fn open_port(config: &Config, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut open = Vec::new();
-    let wanted = if config.port == 0 { &[][..] } else { &config.bind };
+    let wanted = if port == 0 { &[][..] } else { &config.bind };
     for addr in wanted {
-        match listen_tcp(&addr.host, config.port, config.tcp_backlog) {
+        match listen_tcp(&addr.host, port, config.tcp_backlog) {
             Ok(socket) => open.push(socket),
             Err(error) if may_be_missing(addr, &error) => tracing::debug!("not listening on {}: {error}", addr.host),
             Err(error) => {
-                let text = format!("cannot listen on {} port {}: {error}", addr.host, config.port);
+                let text = format!("cannot listen on {} port {port}: {error}", addr.host);
                 return Err(io::Error::new(error.kind(), text));
             }
         }

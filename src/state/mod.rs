@@ -19,6 +19,7 @@ mod scripts;
 mod slowlog;
 mod sources;
 mod stats;
+mod tls;
 mod tracking;
 mod transaction;
 
@@ -38,12 +39,15 @@ pub use scripts::{Kill, Running, Scripts};
 pub use slowlog::{SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
+pub use tls::tls_of;
 pub use tracking::{Tracking, TrackingMode, TrackingOptions, Trackings};
 pub use transaction::{Multi, Watched, Watching};
 
 use crate::config::{ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -167,6 +171,8 @@ pub struct State {
     pub listeners: Mutex<Vec<String>>,
     /// Asks for other sockets.
     pub moves: Moves,
+    /// How TLS is spoken, where there is a port for it.
+    pub tls: ArcSwapOption<ServerConfig>,
     /// Keys are removed when their time has come, not only when they are met (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expire: AtomicBool,
     /// CLIENT PAUSE.
@@ -233,6 +239,7 @@ impl State {
             trackings: Trackings::default(),
             listeners: Mutex::default(),
             moves: Moves::default(),
+            tls: ArcSwapOption::empty(),
             active_expire: AtomicBool::new(true),
             pause: Pause::default(),
             scripts: Scripts::default(),

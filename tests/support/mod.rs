@@ -20,7 +20,7 @@ pub(crate) use oracle::{Oracle, oracle_program, tool, tool_if_any};
 pub(crate) use postgres::Postgres;
 pub(crate) use program::{Finished, run};
 pub(crate) use random::Random;
-pub(crate) use server::{Port, Server, cenote_program};
+pub(crate) use server::{Port, Server, ServerBuilder, cenote_program};
 pub(crate) use temp::TempDir;
 pub(crate) use value::{Value, escape};
 pub(crate) use words::{join_words, split_words};

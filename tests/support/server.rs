@@ -60,6 +60,18 @@ impl ServerBuilder {
         panic!("{} found no free port:\n{last}", self.name);
     }
 
+    /// Starts a server that cannot be asked in the usual way, and waits until `is_up`.
+    #[track_caller]
+    pub(crate) fn start_unanswered(self, is_up: impl Fn() -> bool) -> Server {
+        let mut server = self.spawn(Port::reserve());
+        let deadline = Instant::now() + PATIENCE;
+        while !is_up() {
+            assert!(server.is_running() && Instant::now() < deadline, "it does not come up:\n{}", server.log());
+            thread::sleep(POLL);
+        }
+        server
+    }
+
     /// Starts the server expecting it to give up by itself; its exit status and all it printed.
     #[track_caller]
     pub(crate) fn start_and_fail(self) -> (ExitStatus, String) {
