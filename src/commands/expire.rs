@@ -1,12 +1,18 @@
 //! When keys expire: the EXPIRE and TTL families, PERSIST.
 
 use super::options::Time;
-use super::{Acl, Args, Flags, Keys, Outcome, Run, Spec, fail};
+use super::{Acl, Args, Flags, Keys, Outcome, Run, Spec, Write, fail};
 use crate::keyspace::View;
 use crate::protocol::Reply;
 
-const EXPIRE: Spec =
-    Spec { arity: -3, flags: Flags::WRITE.or(Flags::FAST), acl: Acl::KEYSPACE, keys: Keys::UPDATE_ONE, ..Spec::BASE };
+const EXPIRE: Spec = Spec {
+    arity: -3,
+    flags: Flags::WRITE.or(Flags::FAST),
+    acl: Acl::KEYSPACE,
+    keys: Keys::UPDATE_ONE,
+    write: Write::Ttl,
+    ..Spec::BASE
+};
 const TTL: Spec = Spec {
     arity: 2,
     flags: Flags::READONLY.or(Flags::FAST),

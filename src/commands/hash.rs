@@ -2,7 +2,8 @@
 
 use super::collection::{Scanned, bulk_item, check_pairs, random_count, scan, write_random};
 use super::{
-    Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
+    Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Write, fail,
+    wrong_type,
 };
 use crate::keyspace::{Event, View, WrongType, class};
 use crate::protocol::{Reply, parse_i64};
@@ -47,6 +48,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is \
             called with multiple field/value pairs.",
         summary: "Sets fields of a hash; counts the new ones.",
+        write: Write::Fields(rehearse_hset),
         run: Run::Data(hset),
         ..WRITE
     },
@@ -56,6 +58,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "key field value [field value ...]",
         complexity: "O(N) where N is the number of fields being set.",
         summary: "Sets fields of a hash. The old name of HSET.",
+        write: Write::Fields(rehearse_hmset),
         run: Run::Data(hmset),
         ..WRITE
     },
@@ -198,6 +201,27 @@ fn hmset(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
     if set_pairs(db, args, reply, "hmset").is_some() {
         reply.ok();
     }
+    Outcome::Done
+}
+
+/// HSET of a key that is written in its database: which fields would be new.
+fn rehearse_hset(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if args.len() % 2 == 1 {
+        return fail(reply, "ERR wrong number of arguments for 'hset' command");
+    }
+    let now = db.now();
+    let Ok(hash) = db.collection::<Hash>(0) else { return wrong_type(reply) };
+    let is_new = |field: &&[u8]| hash.is_none_or(|hash| hash.get(field, now).is_none());
+    let fields: std::collections::BTreeSet<&[u8]> = (2..args.len()).step_by(2).map(|at| args.at(at)).collect();
+    reply.integer(fields.iter().filter(|field| is_new(field)).count() as i64);
+    Outcome::Done
+}
+
+fn rehearse_hmset(_: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if args.len() % 2 == 1 {
+        return fail(reply, "ERR wrong number of arguments for 'hmset' command");
+    }
+    reply.ok();
     Outcome::Done
 }
 

@@ -1,7 +1,9 @@
 //! Keys of any type: whether they are there, what they are, and taking them elsewhere. When they expire is in
 //! [`super::expire`]; walks over all keys are in [`super::scan`].
 
-use super::{Acl, Args, Ctx, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
+use super::{
+    Acl, Args, Ctx, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Write, fail,
+};
 use crate::keyspace::{Entry, View};
 use crate::protocol::Reply;
 
@@ -32,6 +34,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             than a string, the individual complexity for this key is O(M) where M is the number of elements in the \
             list, set, sorted set or hash. Removing a single key that holds a string value is O(1).",
         summary: "Removes keys.",
+        write: Write::Delete,
         run: Run::Data(del),
         ..KEY
     },
@@ -47,6 +50,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed \
             of.",
         summary: "Removes keys; nobody waits for their memory to be freed.",
+        write: Write::Delete,
         run: Run::Data(del),
         ..KEY
     },

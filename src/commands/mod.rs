@@ -76,7 +76,7 @@ pub use monitor::{feed_monitors, feed_script, feed_script_call};
 pub use redact::{is_secret, redacted};
 pub use registry::{Command, find, find_sub, registry};
 pub use script::{Call, Load, Naming};
-pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec};
+pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec, Write};
 
 use crate::keyspace::{View, Walk};
 use crate::protocol::Reply;
@@ -161,11 +161,14 @@ pub struct Ctx<'a> {
     pub now: i64,
 }
 
+/// A function on locked keys.
+pub type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
+
 /// Which function runs a command, and on what.
 #[derive(Clone, Copy)]
 pub enum Run {
     /// On its keys, whose shards are locked. Keys of [`Keys::All`]: every shard is.
-    Data(fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
+    Data(DataFn),
     /// On the server and the connection; no shard is locked.
     Server(fn(&mut Ctx<'_>, &Args<'_>, &mut Reply<'_>) -> Outcome),
     /// On the whole keyspace, shard by shard.

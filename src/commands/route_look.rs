@@ -2,7 +2,7 @@
 //! demand. Knows routes, and what the keyspace says of one key.
 
 use super::route::{ROW, pair};
-use super::{Args, Ctx, Fill, Flags, KeyFlags, KeySpec, Keys, Later, Outcome, Run, Spec, fail};
+use super::{Args, Ctx, Fill, Flags, KeyFlags, KeySpec, Keys, Later, Outcome, Run, Spec, Write, fail};
 use crate::keyspace::{Standing, View};
 use crate::protocol::Reply;
 use crate::source::{Cause, Plan, Route, RouteFigures};
@@ -31,6 +31,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::Specs(&[KeySpec::one(2, KeyFlags::RW.or(KeyFlags::UPDATE))]),
         fill: Fill::Read,
         syntax: "key",
+        write: Write::Ttl,
         summary: "Loads a key anew, whatever is known of it. Returns 1 if there is a row, 0 if not.",
         run: Run::Data(refresh),
         ..ROW
@@ -125,13 +126,15 @@ fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures, break
     let ratio = if figures.reads == 0 { 0.0 } else { hits as f64 / figures.reads as f64 };
     let causes: Vec<(&str, u64)> =
         Cause::ALL.iter().map(|cause| (cause.name(), figures.errors[cause.index()])).filter(|(_, n)| *n > 0).collect();
-    reply.map(12);
+    reply.map(14);
     pair(reply, "name", name);
     pair(reply, "breaker", breaker);
     for (field, count) in [
         // Estimated from a sample of one in 64.
         ("hits", hits),
         ("waits", figures.waits),
+        ("writes", figures.writes),
+        ("write_errors", figures.write_errors),
         ("loads", figures.loads),
         ("rows", figures.rows),
         ("absent", figures.absent),

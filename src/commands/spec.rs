@@ -1,6 +1,6 @@
 //! The shape of a command's row. Knows no command.
 
-use super::{Args, Run};
+use super::{Args, DataFn, Run};
 
 /// A command's row.
 pub struct Spec {
@@ -16,6 +16,8 @@ pub struct Spec {
     pub keys: Keys,
     /// Whether a missing key is loaded from its source first.
     pub fill: Fill,
+    /// What it is to a database that holds the key, if it writes.
+    pub write: Write,
     /// A [`Run::Server`] function that looks at the keyspace by itself: in a transaction, it runs behind the others.
     pub locks: bool,
     /// COMMAND INFO's tips for proxies and clients.
@@ -43,6 +45,7 @@ impl Spec {
         acl: Acl::NONE,
         keys: Keys::None,
         fill: Fill::No,
+        write: Write::Other,
         locks: false,
         tips: &[],
         group: "generic",
@@ -78,6 +81,22 @@ impl Fill {
             fixed => fixed,
         }
     }
+}
+
+/// What a writing command is to a route that takes writes to its database.
+#[derive(Clone, Copy, Debug)]
+pub enum Write {
+    /// No statement stands for it.
+    Other,
+    /// It leaves the value as it is: TTLs are the cache's alone.
+    Ttl,
+    /// Its key becomes the string in this argument. The function stands in for the command before that is written: it
+    /// checks the arguments and gives the reply.
+    Set(usize, DataFn),
+    /// Fields of its key's hash are set: from the third argument on, in pairs. The function as above.
+    Fields(DataFn),
+    /// Its keys go.
+    Delete,
 }
 
 macro_rules! bits {
@@ -391,6 +410,11 @@ impl Keys {
     /// that is no number, or larger than what follows).
     pub fn each(self, args: &Args<'_>, mut found: impl FnMut(usize)) -> bool {
         self.specs().iter().all(|spec| spec.each(args, &mut found))
+    }
+
+    /// The same, with what the command does with the key.
+    pub fn each_with(self, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlags)) -> bool {
+        self.specs().iter().all(|spec| spec.each(args, &mut |index| found(index, spec.flags)))
     }
 
     /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one

@@ -2,7 +2,8 @@
 
 use super::options::{Condition, Expiry, Options, Words};
 use super::{
-    Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, wrong_type,
+    Acl, Args, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Write, fail,
+    wrong_type,
 };
 use crate::keyspace::{Event, NewValue, Place, Text, Ttl, View, WrongType};
 use crate::protocol::{Reply, SHARE_AT};
@@ -78,6 +79,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         since: "6.2.0",
         syntax: "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]",
         summary: "Returns the string at a key and sets or removes its TTL.",
+        write: Write::Ttl,
         run: Run::Data(getex),
         ..READ
     },
@@ -113,6 +115,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "key value [NX | XX | IFEQ comparison-value] [GET] [EX seconds | PX milliseconds | \
             EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL]",
         summary: "Sets the string at a key, where asked under a condition, with a TTL, or returning the old one.",
+        write: Write::Set(2, rehearse_set),
         run: Run::Data(set),
         ..WRITE
     },
@@ -133,6 +136,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         since: "2.0.0",
         syntax: "key seconds value",
         summary: "Sets the string at a key with a TTL in seconds.",
+        write: Write::Set(3, rehearse_setex),
         run: Run::Data(setex),
         ..WRITE
     },
@@ -143,6 +147,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         since: "2.6.0",
         syntax: "key milliseconds value",
         summary: "Sets the string at a key with a TTL in milliseconds.",
+        write: Write::Set(3, rehearse_psetex),
         run: Run::Data(psetex),
         ..WRITE
     },
@@ -364,6 +369,32 @@ fn set(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
         (true, _) => {}
         (false, true) => reply.ok(),
         (false, false) => reply.null(),
+    }
+    Outcome::Done
+}
+
+/// SET of a key that is written in its database: only that can say whether a condition is met. The TTL, which is the
+/// cache's, must be one; the copy that is loaded afterwards has its route's.
+fn rehearse_set(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let Some(options) = Options::parse(args, 3, Words::SET) else { return fail(reply, SYNTAX_ERROR) };
+    if options.get || options.condition != Condition::Always {
+        return fail(reply, "ERR SET with a condition or GET cannot be written to the database");
+    }
+    rehearse_ttl(db, options.expiry, "set", reply)
+}
+
+fn rehearse_setex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    rehearse_ttl(db, Expiry::seconds(args.at(2)), "setex", reply)
+}
+
+fn rehearse_psetex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    rehearse_ttl(db, Expiry::milliseconds(args.at(2)), "psetex", reply)
+}
+
+fn rehearse_ttl(db: &View<'_, '_>, expiry: Expiry<'_>, command: &str, reply: &mut Reply<'_>) -> Outcome {
+    match expiry.ttl(db.now(), command) {
+        Ok(_) => reply.ok(),
+        Err(error) => reply.error(&error),
     }
     Outcome::Done
 }

@@ -5,6 +5,7 @@ use super::block::{self, Around};
 use super::dispatch::track;
 use super::locks::Held;
 use super::script::{self, Progress};
+use super::write::{self, Judgement, Within};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run};
 use crate::config::Config;
@@ -110,6 +111,14 @@ impl Calls<'_, '_, '_> {
         out: &mut Output,
     ) -> Outcome {
         let keyspace = &self.state.keyspace;
+        let mark = out.mark();
+        let dependents = match write::judge(self.state, self.client.db(), command, args, Within::Script) {
+            Judgement::Runs(dependents) => dependents,
+            other => {
+                Reply::new(out, version).error(&other.refusal());
+                return Outcome::Done;
+            }
+        };
         let mut few = arrayvec::ArrayVec::<Key<'_>, 8>::new();
         let mut many = Vec::new();
         let found = command.spec.keys.each(args, |index| {
@@ -136,7 +145,7 @@ impl Calls<'_, '_, '_> {
             track(client, command.spec, &mut view);
             outcome
         };
-        match &mut self.shards {
+        let outcome = match &mut self.shards {
             Shards::All(shards) => run_on(shards, keys),
             Shards::Own(held) => {
                 if command.spec.keys.reach_all(args) {
@@ -145,7 +154,22 @@ impl Calls<'_, '_, '_> {
                 keys.iter_mut().for_each(|key| key.shard = held.lock(key.shard));
                 run_on(&mut held.shards(), keys)
             }
+        };
+        if dependents.is_empty() || out.is_error_since(mark) {
+            return outcome;
         }
+        match &mut self.shards {
+            Shards::All(shards) => {
+                write::drop_dependents(&dependents, shards, db, now, |hash| keyspace.shard_of(hash));
+            }
+            Shards::Own(held) => {
+                let places: Vec<usize> = dependents.iter().map(|key| held.lock(keyspace.shard_of(key.hash))).collect();
+                let mut places = places.into_iter();
+                let place = |_| places.next().unwrap_or_default();
+                write::drop_dependents(&dependents, &mut held.shards(), db, now, place);
+            }
+        }
+        outcome
     }
 
     /// Gives back the shards that are the script's own.

@@ -8,8 +8,9 @@ use super::fill::{self, Fill, Filled, Interest};
 use super::locks::Locks;
 use super::multi;
 use super::script::{Running, Scripted};
+use super::write::{self, Dependent, Judgement, Within};
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Later, Outcome, Run, Spec};
+use crate::commands::{self, Args, Command, Ctx, DataFn, Flags, Later, Outcome, Run, Spec};
 use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
@@ -76,8 +77,6 @@ pub struct Dispatch<'a> {
     /// Loads that were begun for later requests of the connection.
     pub ahead: &'a mut Vec<Interest>,
 }
-
-type DataFn = fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome;
 
 /// What a request waits for.
 pub(super) enum Wait {
@@ -246,7 +245,8 @@ impl<'d> Dispatch<'d> {
     fn group(&mut self, batch: &mut Batch<'_>, from: usize, out: &mut Output) -> (usize, Option<After>) {
         let state = self.state;
         let keyspace = &state.keyspace;
-        let (has_routes, db) = (state.sources.has_routes(), self.client.db());
+        let (sources, db) = (&state.sources, self.client.db());
+        let (has_routes, watches_writes) = (sources.has_routes(), sources.watches_writes());
         let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
         let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
         let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
@@ -254,7 +254,8 @@ impl<'d> Dispatch<'d> {
         for index in from..batch.requests.len().min(from + GROUP) {
             let args = batch.args(index);
             let user = &self.client.user;
-            let may = |command: &Command| commands::check_acl(user, command, &args, db).is_ok();
+            let is_watched = |command: &Command| watches_writes && command.spec.flags.has(Flags::WRITE);
+            let may = |one: &Command| !is_watched(one) && commands::check_acl(user, one, &args, db).is_ok();
             let Some(plan) = plan(&args, &mut keys, has_routes, may, |key| keyspace.hash(key)) else { break };
             for key in &mut keys[plan.keys.clone()] {
                 key.shard = keyspace.shard_of(key.hash);
@@ -367,6 +368,11 @@ impl<'d> Dispatch<'d> {
         };
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         if self.client.multi.is_some() && !multi::runs_at_once(command.spec) {
+            if let Judgement::Refused(line) =
+                write::judge(self.state, self.client.db(), command, &args, Within::Transaction)
+            {
+                return self.refuse(Refusal::error(line, command), &args, index, out);
+            }
             let fits = self.queue(command, &args, out);
             self.mute(out, mark);
             return if fits { None } else { Some(After::Close) };
@@ -452,7 +458,7 @@ impl<'d> Dispatch<'d> {
         out: &mut Output,
     ) -> Result<Outcome, Wait> {
         let outcome = match command.spec.run {
-            Run::Data(run) => return self.run_locked(batch, (command, run), args, filled, out),
+            Run::Data(run) => return self.run_data(batch, (command, run), args, filled, out),
             Run::Script(call) => {
                 drop(inside);
                 return match self.script(batch, call, args, filled, out).map_err(Wait::Fill)? {
@@ -466,7 +472,7 @@ impl<'d> Dispatch<'d> {
             Run::Server(run) => {
                 let mark = out.mark();
                 if self.state.sources.has_routes() && fills_before(command, args) {
-                    self.run_locked(batch, (command, |_, _, _| Outcome::Done), args, filled, out)?;
+                    self.run_locked(batch, (command, |_, _, _| Outcome::Done), args, filled, &[], out)?;
                     if out.is_error_since(mark) {
                         return Ok(Outcome::Done);
                     }
@@ -489,15 +495,17 @@ impl<'d> Dispatch<'d> {
         Ok(outcome)
     }
 
-    /// Runs a data command by itself: any number of keys, or all shards.
-    fn run_locked(
+    /// Runs a data command by itself: any number of keys, or all shards. If it does, `dependents` are void.
+    pub(super) fn run_locked(
         &mut self,
         batch: &Batch<'_>,
         (command, run): (&Command, DataFn),
         args: &Args<'_>,
         filled: Option<Filled>,
+        dependents: &[Dependent],
         out: &mut Output,
     ) -> Result<Outcome, Wait> {
+        let mark = out.mark();
         let Filled { loaded, stale, round } = filled.unwrap_or_default();
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -519,7 +527,10 @@ impl<'d> Dispatch<'d> {
         }
         let mut locks = match command.spec.keys.reach_all(args) {
             true => Locks::all(keyspace),
-            false => Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).collect()),
+            false => {
+                let also = dependents.iter().map(|dependent| keyspace.shard_of(dependent.hash));
+                Locks::of(keyspace, keys.iter().map(|key| key.shard).chain(also).map(|shard| shard as u16).collect())
+            }
         };
         locks.place(&mut keys);
         let numbers = std::mem::take(&mut locks.numbers);
@@ -545,6 +556,10 @@ impl<'d> Dispatch<'d> {
             }
             ran => ran.map_err(Wait::Fill),
         };
+        if !dependents.is_empty() && ran.is_ok() && !out.is_error_since(mark) {
+            let place = |hash| numbers.binary_search(&(keyspace.shard_of(hash) as u16)).unwrap_or_default();
+            write::drop_dependents(dependents, &mut shards, self.client.db(), batch.now, place);
+        }
         let around = self.around(batch);
         let rest = match keyspace::take_stirred() {
             true => block::settle(around, &mut shards, &numbers, self.garbage),

@@ -9,6 +9,7 @@ mod fill;
 mod locks;
 mod multi;
 mod script;
+mod write;
 
 pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};

@@ -11,6 +11,7 @@ use super::dispatch::{Batch, Dispatch, Wait, track};
 use super::fill::{Fill, Filled};
 use super::locks::Locks;
 use super::script::Alone;
+use super::write::{self, Judgement, Within};
 use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
@@ -141,8 +142,8 @@ impl Dispatch<'_> {
             Locks::all(keyspace)
         } else {
             let watched = watching.iter().flat_map(|watching| &watching.keys).map(|watched| watched.hash);
-            let watched = watched.map(|hash| keyspace.shard_of(hash) as u16);
-            Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).chain(watched).collect())
+            let others = watched.chain(self.dependents(&queued)).map(|hash| keyspace.shard_of(hash) as u16);
+            Locks::of(keyspace, keys.iter().map(|key| key.shard as u16).chain(others).collect())
         };
         locks.place(&mut keys);
         let numbers = locks.numbers.clone();
@@ -179,6 +180,22 @@ impl Dispatch<'_> {
         Ok(outcome)
     }
 
+    /// Hashes of keys that may be void after the transaction's writes.
+    fn dependents(&self, queued: &[Queued<'_>]) -> Vec<keyspace::Hash> {
+        if !self.state.sources.watches_writes() {
+            return Vec::new();
+        }
+        let mut db = self.client.db();
+        let mut hashes = Vec::new();
+        for Queued { command, args, .. } in queued {
+            db = selected(command, args).unwrap_or(db);
+            if let Judgement::Runs(dependents) = write::judge(self.state, db, command, args, Within::Transaction) {
+                hashes.extend(dependents.iter().map(|dependent| dependent.hash));
+            }
+        }
+        hashes
+    }
+
     /// What has to be loaded before the transaction runs: keys that its commands read, in the first database of which
     /// some are missing.
     fn fill_queued(
@@ -195,9 +212,7 @@ impl Dispatch<'_> {
         let mut db = self.client.db();
         let mut wanted: Vec<(usize, Vec<Key<'_>>)> = Vec::new();
         for Queued { command, args, keys: own } in queued {
-            if command.spec.name == "select" {
-                db = args.integer(1).and_then(|db| usize::try_from(db).ok()).unwrap_or(db);
-            }
+            db = selected(command, args).unwrap_or(db);
             if command.spec.fill.with(args) != commands::Fill::No && db < self.state.keyspace.databases() {
                 let at = wanted.iter().position(|(other, _)| *other == db).unwrap_or_else(|| {
                     wanted.push((db, Vec::new()));
@@ -249,11 +264,25 @@ impl Dispatch<'_> {
             let access = self.access(batch);
             let outcome = match command.spec.run {
                 Run::Data(run) => {
-                    let mut view = View::new(shards, &keys[own.clone()], self.client.db(), batch.now, access)
+                    let (db, state) = (self.client.db(), self.state);
+                    // It may be another database than when the command was queued.
+                    let dependents = match write::judge(state, db, command, args, Within::Transaction) {
+                        Judgement::Runs(dependents) => dependents,
+                        other => {
+                            Reply::new(out, version).error(&other.refusal());
+                            continue;
+                        }
+                    };
+                    let mut view = View::new(shards, &keys[own.clone()], db, batch.now, access)
                         .with_limits(&self.config.limits)
                         .with_reach(self.may_reach(command, args));
                     let outcome = run(&mut view, args, &mut Reply::new(out, version));
                     track(self.client, command.spec, &mut view);
+                    if !out.is_error_since(mark) {
+                        let place =
+                            |hash| numbers.binary_search(&(state.keyspace.shard_of(hash) as u16)).unwrap_or_default();
+                        write::drop_dependents(&dependents, shards, db, batch.now, place);
+                    }
                     outcome
                 }
                 Run::Walk(run) => {
@@ -344,6 +373,12 @@ impl Dispatch<'_> {
         out.append(ran.last);
         all
     }
+}
+
+/// The database that SELECT asks for.
+fn selected(command: &Command, args: &Args<'_>) -> Option<usize> {
+    let db = if command.spec.name == "select" { args.integer(1)? } else { return None };
+    usize::try_from(db).ok()
 }
 
 /// The commands of a transaction, and all their keys.

@@ -7,8 +7,11 @@ use super::fault::Fault;
 use super::feed::{self, Examined};
 use super::plan;
 use super::postgres::connector;
-use super::postgres_statement::{Prepared, prepare};
+use super::postgres_link::PgLink;
+use super::postgres_statement::{Failure, Prepared, prepare};
+use super::postgres_write::prepare_write;
 use super::routes::{Config, Databases, Route, SourceConfig};
+use super::writes::Verb;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -87,14 +90,12 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
             match timeout(source.pool.connect_timeout, prepare(&link.client, route, source.is_pooled)).await {
                 Ok(Ok(prepared)) => {
                     describe(out, route, &prepared)?;
+                    verdict.faults += writes(out, (path, source), route, &link).await?;
                     changes(out, route, examined.as_ref())?;
                     plans(out, source, route).await?;
                 }
                 failed => {
-                    let message = match failed {
-                        Ok(Err(failure)) => failure.into_trouble().detail,
-                        _ => "the database did not answer in time".into(),
-                    };
+                    let message = failed.map_or_else(|_| LATE.into(), |failed| detail(failed.err()));
                     verdict.faults += 1;
                     let file = path.display().to_string().into();
                     writeln!(out, "  fault       {}", Fault { file, line: route.line, message })?;
@@ -102,13 +103,19 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
             }
         }
     }
-    let summary = [count(config.sources.len(), "source"), count(config.routes.len(), "route")].join(", ");
-    write!(out, "{summary}, {}", count(verdict.faults, "fault"))?;
+    let (sources, routes) = (count(config.sources.len(), "source"), count(config.routes.len(), "route"));
+    write!(out, "{sources}, {routes}, {}", count(verdict.faults, "fault"))?;
     match unchecked {
         0 => writeln!(out)?,
         _ => writeln!(out, "; not checked for want of a database: the queries of {}", count(unchecked, "route"))?,
     }
     Ok(verdict)
+}
+
+const LATE: &str = "the database did not answer in time";
+
+fn detail(failure: Option<Failure>) -> String {
+    failure.map_or_else(String::new, |failure| failure.into_trouble().detail)
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -160,6 +167,40 @@ fn describe(out: &mut dyn Write, route: &Route, prepared: &Prepared) -> io::Resu
         Ok(_) => writeln!(out, "  batches     up to {} keys a query", route.batch_max),
         Err(reason) => writeln!(out, "  batches     none, each key has a query of its own: {reason}"),
     }
+}
+
+/// What becomes of writes; prepares the statements for them. Returns how many of these are wrong.
+async fn writes(
+    out: &mut dyn Write,
+    (path, source): (&Path, &SourceConfig),
+    route: &Route,
+    link: &PgLink,
+) -> io::Result<usize> {
+    let limit = source.pool.connect_timeout;
+    let (mut names, mut faults) = (Vec::new(), Vec::new());
+    for verb in Verb::ALL {
+        let Some(statement) = route.writes.statement(verb) else { continue };
+        names.push(verb.name());
+        let detail = match timeout(limit, prepare_write(&link.client, statement)).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(failure)) => failure.into_trouble().detail,
+            Err(_) => LATE.into(),
+        };
+        let message = format!("the statement {} of [route.write]: {detail}", verb.name());
+        faults.push(Fault { file: path.display().to_string().into(), line: route.line, message });
+    }
+    if route.writes.are_watched() {
+        let statements = if names.is_empty() { String::new() } else { format!(" by {}", comma(&names)) };
+        let dependents = match route.writes.invalidates.len() {
+            0 => String::new(),
+            number => format!("; {} void after one", count(number, "key")),
+        };
+        writeln!(out, "  writes      {}{statements}{dependents}", route.writes.mode.name())?;
+    }
+    for fault in &faults {
+        writeln!(out, "  fault       {fault}")?;
+    }
+    Ok(faults.len())
 }
 
 /// Whether changes of the route's rows are told, in words.

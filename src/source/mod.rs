@@ -4,6 +4,8 @@
 //! loads it: `postgres` runs the query on a connection of its `pool`, with the key's captures as typed parameters
 //! (`param`), and turns the row into a value (`value`). `check` explains a routes file.
 //!
+//! A command that writes to such a key may be taken to the database as well (`writes`, `postgres_write`).
+//!
 //! Keys of one route that are wanted at the same time go in one query (`queue`). Every query is a task of its own, which
 //! outlives the client who asked. Nothing here remembers loaded values or joins loads of one key; that is the caller's.
 
@@ -31,6 +33,7 @@ mod postgres_target;
 #[cfg(test)]
 mod postgres_tests;
 mod postgres_types;
+mod postgres_write;
 mod query;
 mod queue;
 mod reload;
@@ -46,6 +49,7 @@ mod testdb;
 mod tls;
 mod value;
 mod wire;
+mod writes;
 
 pub use check::run_check;
 pub use elements::{Elements, Kind};
@@ -54,6 +58,7 @@ pub use feed::{Dependencies, Dependency, Feed, FeedConfig, FeedSnapshot, FeedSta
 pub use matcher::{Matcher, Overlap};
 pub use plan::{Fault as PlanFault, Finding, Plan};
 pub use postgres_target::Target;
+pub use postgres_write::{Write, WriteError, Written};
 pub use query::Query;
 pub use queue::{Answer, Wish};
 pub use routes::{
@@ -63,6 +68,7 @@ pub use stats::{
     BreakerSnapshot, HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, RouteFigures, RouteStats, SourceSnapshot,
 };
 pub use template::{CAPTURES_MAX, Captures, Params, ROUTED_KEY_BYTES_MAX, TEMPLATE_BYTES_MAX, Template};
+pub use writes::{Dependent, Statement, Verb, WriteMode, Writes};
 
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -117,6 +123,23 @@ impl Sources {
         }
     }
 
+    /// Takes a write to the database, within the route's `load_timeout`. To be run to its end, on a task of its own: to
+    /// drop it leaves unknown whether it was done.
+    pub fn write(
+        &self,
+        route: &Arc<Route>,
+        write: Write,
+    ) -> impl Future<Output = Result<Written, WriteError>> + Send + 'static {
+        let deadline = Instant::now() + route.load_timeout;
+        let (source, route) = (self.sources.get(route.source).cloned(), Arc::clone(route));
+        async move {
+            match source {
+                Some(source) => source.write(route, write, deadline).await,
+                None => Err(WriteError::Failed(Cause::Down.into())),
+            }
+        }
+    }
+
     /// Somebody left who waited for a key of a route: a query that nobody waits for any more is cancelled.
     pub fn left(&self, route: &Route) {
         if let Some(source) = self.sources.get(route.source) {
@@ -154,6 +177,11 @@ impl Sources {
     #[inline]
     pub fn has_routes(&self) -> bool {
         !self.sources.is_empty() && !self.routes.all().is_empty()
+    }
+
+    /// True if some route has to say something to those who write its keys.
+    pub fn watches_writes(&self) -> bool {
+        self.routes.all().iter().any(|route| route.writes.are_watched())
     }
 
     /// All routes, in the file's order.
@@ -198,6 +226,14 @@ pub type LoadResult = Result<Loaded, LoadError>;
 pub trait Source: Send + Sync {
     /// Loads one key of `route`; `wish` is granted by `deadline`, whatever the database does.
     fn load(self: Arc<Self>, route: &Arc<Route>, params: Params, deadline: Instant, wish: Box<dyn Wish>);
+
+    /// Takes a write to the database, by `deadline`.
+    fn write(
+        self: Arc<Self>,
+        route: Arc<Route>,
+        write: Write,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Result<Written, WriteError>> + Send + 'static>>;
 
     /// Somebody left who waited for a key of a route.
     fn left(&self, route: &Route);

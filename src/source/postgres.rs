@@ -13,12 +13,14 @@ use super::pool::{Denied, Lease, Pool};
 use super::postgres_batch::Fetched;
 use super::postgres_link::Connector;
 use super::postgres_statement::{self as statement, Failure, Prepared, Trouble};
+use super::postgres_write::{Attempt, Write, WriteError, Written, run_write};
 use super::queue::{Answer, Pending, RouteQueue, Runner, Wish};
 use super::retry::{self, Budget};
 use super::routes::{RetryConfig, Route, SourceConfig};
 use super::stats::{Counters, SourceSnapshot};
 use super::template::Params;
 use super::tls::Tls;
+use super::writes::Verb;
 use super::{Cause, LoadError, LoadResult, Loaded, Source};
 use crate::clock;
 use crate::freshness::Snapshot;
@@ -427,6 +429,60 @@ fn no_connection(error: LoadError) -> Trouble {
     Trouble { error, detail: "no connection".into() }
 }
 
+impl Postgres {
+    /// Runs a write; once more on another connection if nothing can have happened on the first.
+    async fn try_write(
+        &self,
+        route: &Route,
+        write: &Write,
+        deadline: Instant,
+    ) -> Result<Written, (WriteError, String)> {
+        let no_connection = |denied: Denied| (denied.error.into(), "no connection".into());
+        let mut lease = self.pool.acquire(deadline, false).await.map_err(no_connection)?;
+        for is_last in [false, true] {
+            let mut is_ending = false;
+            let attempt = run_write(&mut lease, route, write, &mut is_ending);
+            match timeout_at(deadline, attempt).await {
+                Ok(Ok(written)) => return Ok(written),
+                Ok(Err(Attempt::Over(error, detail))) => return Err((error, detail)),
+                Ok(Err(Attempt::Again(Trouble { error, detail }, _))) if is_last => return Err((error.into(), detail)),
+                Ok(Err(Attempt::Again(_, is_lost))) => {
+                    self.counters.retry();
+                    lease.writes.clear();
+                    if is_lost {
+                        lease.doomed = true;
+                        drop(lease);
+                        lease = self.pool.acquire(deadline, true).await.map_err(no_connection)?;
+                    }
+                }
+                Err(_) if is_ending => return Err((WriteError::Unknown, "the deadline passed during COMMIT".into())),
+                // Dropping the connection rolls it back.
+                Err(_) => {
+                    let error = LoadError::from(Cause::TimedOut);
+                    return Err((error.into(), "the deadline passed during the write".into()));
+                }
+            }
+        }
+        Err((WriteError::Failed(Cause::Down.into()), String::new()))
+    }
+
+    fn log_write(&self, route: &Route, verb: Verb, started: Instant, result: &Result<Written, (WriteError, String)>) {
+        let write_time_ms = started.elapsed().as_millis() as u64;
+        let (source, route, verb) = (&self.name, &route.name, verb.name());
+        match result {
+            Ok(Written { rows, .. }) => tracing::debug!(%source, %route, verb, write_time_ms, rows, "written"),
+            // That is between the client and the database.
+            Err((WriteError::Refused { .. } | WriteError::NoRow | WriteError::NoKey | WriteError::NoField(_), _)) => {
+                tracing::debug!(%source, %route, verb, write_time_ms, "a write was refused");
+            }
+            Err((error, detail)) => {
+                let error = error.line(route);
+                tracing::warn!(%source, verb, write_time_ms, %error, %detail, "a write failed");
+            }
+        }
+    }
+}
+
 /// Opens connections for `routes` of a source.
 pub(super) fn connector(config: &SourceConfig, routes: &[Arc<Route>]) -> Connector {
     let value_bytes_max = routes.iter().map(|route| route.max_value_bytes).max().unwrap_or(0);
@@ -493,6 +549,22 @@ impl Source for Postgres {
         if queue.push(pending) {
             self.start_runner(&queue);
         }
+    }
+
+    fn write(
+        self: Arc<Self>,
+        route: Arc<Route>,
+        write: Write,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Result<Written, WriteError>> + Send + 'static>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let result = self.try_write(&route, &write, deadline).await;
+            self.log_write(&route, write.verb, started, &result);
+            let result = result.map_err(|(error, _)| error);
+            route.stats.write(result.is_ok());
+            result
+        })
     }
 
     fn left(&self, route: &Route) {

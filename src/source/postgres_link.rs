@@ -5,9 +5,11 @@ use super::password::{self, Account};
 use super::pool::{Connect, Link};
 use super::postgres_statement::Prepared;
 use super::postgres_target::Target;
+use super::postgres_write::PreparedWrite;
 use super::routes::PasswordFrom;
 use super::tls::Tls;
 use super::wire::{Address, Guarded, Stream};
+use super::writes::Verb;
 use super::{Cause, LoadError};
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -203,6 +205,7 @@ impl Connector {
             line: line.clone(),
             overflowed,
             statements: HashMap::new(),
+            writes: HashMap::new(),
             transaction: self.is_pooled.then(|| format!("{TRANSACTION}; SET LOCAL statement_timeout = {timeout_ms}")),
             running: false,
             doomed: false,
@@ -256,6 +259,8 @@ pub(super) struct PgLink {
     pub(super) statements: HashMap<u64, Arc<Prepared>>,
     /// What begins the transaction that each query must have of its own; None where it need not.
     pub(super) transaction: Option<String>,
+    /// Prepared statements that write, by route id and verb.
+    pub(super) writes: HashMap<(u64, Verb), Arc<PreparedWrite>>,
     /// Whether the server may still be at work for us.
     pub(super) running: bool,
     /// Whether it is not to be used again, or known to end soon though it has not yet.
@@ -279,8 +284,8 @@ impl PgLink {
 
     /// Closes it in order: lets the server know, and waits a moment for that to be sent.
     async fn close(self) {
-        let PgLink { client, mut driver, statements, .. } = self;
-        drop((statements, client));
+        let PgLink { client, mut driver, statements, writes, .. } = self;
+        drop((statements, writes, client));
         let _ = timeout(CLOSE_TIMEOUT, &mut driver.0).await;
     }
 }

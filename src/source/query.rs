@@ -1,5 +1,5 @@
 //! A route's SQL: finds the `{name}` placeholders outside of strings, quoted names and comments, and refuses what is
-//! not one SELECT.
+//! not one SELECT, or, of a statement that writes, not one statement.
 //!
 //! Kept in parts, so that other forms (a batch of keys) can be written from the same text. Knows SQL's words, not what
 //! they mean; Postgres judges the rest at PREPARE.
@@ -24,11 +24,22 @@ enum Part {
 impl Query {
     /// Reads a query; the error says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Query, String> {
+        let reads = ["select", "with", "values", "table"];
+        Query::read(text, &reads, "the query must be one SELECT (or WITH, VALUES, TABLE)")
+    }
+
+    /// Reads a statement that writes.
+    pub fn parse_write(text: &str) -> Result<Query, String> {
+        let writes = ["insert", "update", "delete", "merge", "with", "select"];
+        Query::read(text, &writes, "it must be one INSERT, UPDATE, DELETE or MERGE (or WITH, or SELECT of a function)")
+    }
+
+    fn read(text: &str, first_words: &[&str], fault: &str) -> Result<Query, String> {
         if text.contains('\0') {
             return Err("the query holds a NUL character".into());
         }
         let mut reader = Reader { text, at: 0, parts: Vec::new(), names: Vec::new(), copied: 0 };
-        reader.run()?;
+        reader.run(first_words, fault)?;
         Ok(Query { parts: reader.parts, names: reader.names })
     }
 
@@ -70,7 +81,7 @@ struct Reader<'t> {
 }
 
 impl Reader<'_> {
-    fn run(&mut self) -> Result<(), String> {
+    fn run(&mut self, first_words: &[&str], fault: &str) -> Result<(), String> {
         let mut first_word = None;
         let mut ended = None;
         loop {
@@ -98,8 +109,8 @@ impl Reader<'_> {
             }
         }
         let word = first_word.map_or("", |range| &self.text[range]);
-        if !["select", "with", "values", "table"].contains(&word.to_ascii_lowercase().as_str()) {
-            return Err("the query must be one SELECT (or WITH, VALUES, TABLE)".into());
+        if !first_words.contains(&word.to_ascii_lowercase().as_str()) {
+            return Err(fault.into());
         }
         // Without the final semicolon and what follows it, so that the query can stand in parentheses.
         let end = ended.unwrap_or(self.text.len());

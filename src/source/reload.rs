@@ -146,7 +146,7 @@ fn limits_of(routes: &[Arc<Route>]) -> (usize, Duration) {
 /// Fields whose values are always strings.
 const TEXTS: &[&str] = &["name", "key", "query", "source"];
 
-/// One `[[route]]` as a document. What is no text field may be a number or a list.
+/// One `[[route]]` as a document. What is no text field may be a number, a list or a table.
 fn document(fields: &[(&str, &str)]) -> Result<String, String> {
     let mut text = String::from("[[route]]\n");
     for (name, value) in fields {
@@ -154,7 +154,9 @@ fn document(fields: &[(&str, &str)]) -> Result<String, String> {
             return Err(format!("'{}' is no field of a route", name.escape_debug()));
         }
         let is_bare = !TEXTS.contains(name)
-            && (value.starts_with('[') || !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()));
+            && (value.starts_with('[')
+                || *name == "write" && value.starts_with('{')
+                || !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()));
         let value = if is_bare { bare(name, value)? } else { quoted(value) };
         text.push_str(&format!("{name} = {value}\n"));
     }

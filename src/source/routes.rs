@@ -13,6 +13,7 @@ use super::query::Query;
 use super::stats::RouteStats;
 use super::template::{Captures, Template};
 use super::tls::{TLS_FIELDS, TlsSettings};
+use super::writes::{Writes, read_writes};
 use crate::freshness::{Horizon, Terms};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,9 @@ const ROUTE_FIELDS: &[&str] = &[
     "depends",
     "invalidate",
     "scripts",
+    "writes",
+    "write",
+    "invalidates",
 ];
 
 /// A routes file, checked as far as it can be without a database.
@@ -249,6 +253,8 @@ pub struct Route {
     pub scripts: bool,
     /// `depends`, and what the query's text tells: of which rows a change invalidates which key.
     pub dependencies: Dependencies,
+    /// `writes`, `write` and `invalidates`: what becomes of writes to its keys.
+    pub writes: Writes,
     /// Its fields as they were given.
     pub fields: Vec<(String, String)>,
     /// What happened to its keys.
@@ -411,6 +417,8 @@ impl Config {
         let max_rows = fields.number(reading, "max_rows", 1000, 1..=1_000_000) as usize;
         let batch_max = fields.number(reading, "batch_max", 64, 1..=1000) as usize;
         let databases = read_databases(reading, fields);
+        let is_pooled = source.and_then(|index| self.sources.get(index)).is_some_and(|source| source.is_pooled);
+        let writes = read_writes(reading, fields, template.as_ref(), shape, is_pooled);
         let inherited = source.and_then(|index| self.sources.get(index)).map(|source| source.load_timeout);
         let load_timeout = fields.duration_or(reading, "load_timeout", inherited.unwrap_or(DEFAULT_LOAD_TIMEOUT));
         if load_timeout >= CLIENT_TIMEOUT && Some(load_timeout) != inherited {
@@ -446,6 +454,7 @@ impl Config {
             load_timeout,
             scripts: fields.yes(reading, "scripts"),
             dependencies,
+            writes,
             fields: fields.texts(),
             stats: RouteStats::default(),
             line: fields.line,

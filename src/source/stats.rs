@@ -114,6 +114,10 @@ pub struct RouteFigures {
     pub reads: u64,
     /// Keys that a command waited for.
     pub waits: u64,
+    /// Keys that were written in the database.
+    pub writes: u64,
+    /// Keys that could not be, or of which it is unknown.
+    pub write_errors: u64,
     /// Loads begun.
     pub loads: u64,
     /// Loads that brought a value.
@@ -131,6 +135,8 @@ pub struct RouteFigures {
 pub struct RouteStats {
     reads: AtomicU64,
     waits: AtomicU64,
+    writes: AtomicU64,
+    write_errors: AtomicU64,
     counters: Counters,
 }
 
@@ -145,6 +151,12 @@ impl RouteStats {
         self.waits.fetch_add(1, Relaxed);
     }
 
+    /// A write to the database ends.
+    pub(super) fn write(&self, is_done: bool) {
+        let counter = if is_done { &self.writes } else { &self.write_errors };
+        counter.fetch_add(1, Relaxed);
+    }
+
     /// A load ends that took so long.
     pub(super) fn load(&self, result: &LoadResult, time: Duration) {
         self.counters.begin();
@@ -155,6 +167,8 @@ impl RouteStats {
     pub(super) fn reset(&self) {
         self.reads.store(0, Relaxed);
         self.waits.store(0, Relaxed);
+        self.writes.store(0, Relaxed);
+        self.write_errors.store(0, Relaxed);
         self.counters.reset();
     }
 
@@ -164,6 +178,8 @@ impl RouteStats {
         RouteFigures {
             reads: self.reads.load(Relaxed),
             waits: self.waits.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+            write_errors: self.write_errors.load(Relaxed),
             loads: counted.loads,
             rows: counted.rows,
             absent: counted.absent,

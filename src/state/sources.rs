@@ -14,6 +14,8 @@ pub struct SourcesHandle {
     current: ArcSwap<Sources>,
     /// Asked for each command that misses, or more often: a load of the whole would cost more.
     has_routes: AtomicBool,
+    /// Asked for each command that writes.
+    watches_writes: AtomicBool,
     /// The file that they are read from.
     pub file: Option<PathBuf>,
     /// Held while a replacement is made, so that none is lost.
@@ -26,6 +28,7 @@ impl SourcesHandle {
     pub fn new(sources: Sources, file: Option<PathBuf>) -> Self {
         Self {
             has_routes: AtomicBool::new(sources.has_routes()),
+            watches_writes: AtomicBool::new(sources.watches_writes()),
             current: ArcSwap::from_pointee(sources),
             file,
             replacing: parking_lot::Mutex::default(),
@@ -37,6 +40,12 @@ impl SourcesHandle {
     #[inline]
     pub fn has_routes(&self) -> bool {
         self.has_routes.load(Ordering::Relaxed)
+    }
+
+    /// True if some route has to say something to those who write its keys. One relaxed load.
+    #[inline]
+    pub fn watches_writes(&self) -> bool {
+        self.watches_writes.load(Ordering::Relaxed)
     }
 
     /// The sources in force, for a moment: not to be held over an await.
@@ -60,6 +69,7 @@ impl SourcesHandle {
         let old = self.load_full();
         let new = Arc::new(change(&old)?);
         self.has_routes.store(new.has_routes(), Ordering::Relaxed);
+        self.watches_writes.store(new.watches_writes(), Ordering::Relaxed);
         self.current.store(Arc::clone(&new));
         self.replaced.notify_waiters();
         Ok((old, new))

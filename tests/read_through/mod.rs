@@ -12,6 +12,7 @@
 //! - `routes`: ROUTE and SIGHUP
 //! - `shapes`: hashes, lists, sets and sorted sets from rows
 //! - `storm`: writers and readers at full speed, and no stale key in the end
+//! - `through`: writes that go to the database, or are refused
 //! - `tracking`: clients that keep copies
 //! - `scripts`: the declared keys of scripts
 //! - `transactions`: MULTI, EXEC and WATCH of missing rows
@@ -26,6 +27,7 @@ mod scripts;
 mod secrets;
 mod shapes;
 mod storm;
+mod through;
 mod tls;
 mod tracking;
 mod transactions;
