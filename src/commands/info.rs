@@ -183,8 +183,10 @@ fn memory(page: &mut Page<'_>) {
     page.add("allocator_resident", report.resident);
     page.add("allocator_muzzy", 0);
     page.bytes("total_system_memory", report.machine);
-    page.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
-    page.add("used_memory_lua_human", human(0));
+    // Scripts and functions share it.
+    let lua = page.state.sum(|worker| &worker.lua_bytes);
+    page.bytes("used_memory_lua", lua);
+    page.add("used_memory_vm_eval", lua);
     let (scripts, bytes) = page.state.scripts.totals();
     page.add("used_memory_scripts_eval", bytes);
     page.add("number_of_cached_scripts", scripts);
@@ -192,7 +194,7 @@ fn memory(page: &mut Page<'_>) {
     page.add("number_of_functions", functions.functions());
     page.add("number_of_libraries", functions.libraries.len());
     page.add("used_memory_vm_functions", 0);
-    page.bytes("used_memory_vm_total", 0);
+    page.bytes("used_memory_vm_total", lua);
     page.add("used_memory_functions", functions.memory());
     page.bytes("used_memory_scripts", (bytes + functions.memory()) as u64);
     page.bytes("maxmemory", config.maxmemory);
@@ -274,7 +276,8 @@ fn stats(page: &mut Page<'_>) {
     page.add("expired_stale_perc", "0.00");
     page.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     page.add("evicted_keys", evicted);
-    page.zeros(&["evicted_clients", "evicted_scripts"]);
+    page.add("evicted_clients", 0);
+    page.add("evicted_scripts", page.state.scripts.evicted.load(Ordering::Relaxed));
     page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     page.add("keyspace_hits", hits);
     page.add("keyspace_misses", misses);

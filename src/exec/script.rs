@@ -481,7 +481,9 @@ impl Dispatch<'_> {
             if ends {
                 engine.end(if is_function { KILLED_FUNCTION } else { KILLED });
             }
-            engine.go_on(&mut calls)
+            let ran = engine.go_on(&mut calls);
+            calls.stats.lua_bytes.set(engine.memory() as u64);
+            ran
         });
         calls.release();
         drop(calls);

@@ -344,6 +344,7 @@ impl State {
         self.clients.reset_counts();
         self.acl.reset_counts();
         self.fills.reset();
+        self.scripts.evicted.store(0, Ordering::Relaxed);
         self.sources.load().reset_counts();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
     }

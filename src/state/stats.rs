@@ -154,6 +154,8 @@ pub struct WorkerStats {
     pub errors: Cell64,
     /// The same by their first word.
     pub error_kinds: ErrorKinds,
+    /// Bytes that its Lua takes.
+    pub lua_bytes: Cell64,
 }
 
 impl WorkerStats {
@@ -180,6 +182,7 @@ impl WorkerStats {
             writes: Cell64::default(),
             errors: Cell64::default(),
             error_kinds: ErrorKinds::default(),
+            lua_bytes: Cell64::default(),
         }
     }
 }
