@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_postgres::NoTls;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -299,7 +300,8 @@ fn hits(options: &Options) -> Outcome<()> {
     let (port, waiting, rate) = (options.number("port"), options.number("waiting"), options.number("rate"));
     let (prefix, hot) = (options.text("prefix"), options.text("hot"));
     let time = Duration::from_millis(options.number("ms"));
-    let done = Arc::new(AtomicBool::new(false));
+    // Closed when it is over. Polling for that would be a load of its own.
+    let done = Arc::new(Semaphore::new(0));
     let (ready, stalled) = (Arc::new(Barrier::new(2)), Arc::clone(&done));
     let begin = Arc::clone(&ready);
     let waiters = std::thread::spawn(move || {
@@ -316,9 +318,7 @@ fn hits(options: &Options) -> Outcome<()> {
                 if number == waiting {
                     begin.wait();
                 }
-                while !stalled.load(Relaxed) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+                let _ = stalled.acquire().await;
                 Ok(())
             }
         })
@@ -342,7 +342,7 @@ fn hits(options: &Options) -> Outcome<()> {
         }
         Outcome::Ok(times)
     })?;
-    done.store(true, Relaxed);
+    done.close();
     waiters.join().map_err(|_| "the waiting clients failed")??;
     let count = times.0.len() as f64;
     print(&[("hits", count), ("p50_us", times.quantile(0.5)), ("p99_us", times.quantile(0.99))]);

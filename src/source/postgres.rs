@@ -113,6 +113,7 @@ impl Postgres {
     /// Waits for a connection, and serves with it what waits by then.
     async fn run(self: Arc<Self>, queue: Arc<RouteQueue>) {
         let runner = Runner(&queue);
+        queue.gather().await;
         let mut tries = 0;
         let lease = loop {
             let Some(deadline) = queue.deadline() else { return };
@@ -132,6 +133,7 @@ impl Postgres {
         };
         let batch = queue.take();
         drop(runner);
+        let _under_way = queue.begin();
         self.leave_queue(batch.len());
         if !batch.is_empty() {
             self.serve(&queue, lease, batch, None).await;

@@ -1,9 +1,11 @@
 //! The keys of one route that wait for a connection on one thread, and how they become batches. Knows neither databases nor queries.
 //!
-//! No timer: the first key starts a *runner*, a task that asks for a connection and then takes what waits by then, up
+//! The first key starts a *runner*, a task that asks for a connection and then takes what waits by then, up
 //! to the batch's size. With a connection idle it has one as soon as the task that missed lets go of the thread, so a
 //! lone miss goes at once, and what a pipeline or an MGET misses goes together. While all connections are busy, keys
-//! gather, and each full batch of them gets a runner of its own.
+//! gather, and each full batch of them gets a runner of its own. While some batches of the route are under way, a runner
+//! whose batch is not full waits until one of them ends, or for a moment: many small queries at once would cost the
+//! database more than few larger ones, and their keys more time.
 
 use super::routes::Route;
 use super::template::Params;
@@ -13,8 +15,14 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+/// With so many batches of a queue under way, the next one waits for company.
+const UNDER_WAY: usize = 2;
+/// For so long at most: what is under way may hang.
+const COMPANY: Duration = Duration::from_millis(1);
 
 /// Who wants a key. Dropped ungranted when the load is given up.
 pub trait Wish: Send + Sync + 'static {
@@ -70,6 +78,8 @@ pub(super) struct RouteQueue {
     limit: AtomicUsize,
     /// Somebody who waited has left.
     pub(super) left: Notify,
+    /// A batch under way has ended.
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -77,12 +87,14 @@ struct State {
     waiting: VecDeque<Pending>,
     /// Runners that have no connection yet.
     runners: usize,
+    /// Batches that have one.
+    under_way: usize,
 }
 
 impl RouteQueue {
     pub(super) fn new(route: Arc<Route>) -> Arc<Self> {
         let limit = AtomicUsize::new(route.batch_max);
-        Arc::new(Self { route, state: Mutex::default(), limit, left: Notify::new() })
+        Arc::new(Self { route, state: Mutex::default(), limit, left: Notify::new(), ended: Notify::new() })
     }
 
     /// From now on, or no more, each key goes alone.
@@ -110,6 +122,24 @@ impl RouteQueue {
         std::iter::from_fn(|| self.needs_runner(&mut state).then_some(())).count()
     }
 
+    /// Waits, for a moment, for more keys to go with those that wait, if others are under way anyway. To be called on the
+    /// queue's own thread.
+    pub(super) async fn gather(&self) {
+        let may_grow = {
+            let state = self.state.lock();
+            state.under_way >= UNDER_WAY && state.waiting.len() < self.limit.load(Relaxed)
+        };
+        if may_grow {
+            let _ = timeout(COMPANY, self.ended.notified()).await;
+        }
+    }
+
+    /// A batch is under way until what is returned is dropped.
+    pub(super) fn begin(&self) -> UnderWay<'_> {
+        self.state.lock().under_way += 1;
+        UnderWay(self)
+    }
+
     /// When the longest waiting key gives up; None if a runner has nothing to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.state.lock().waiting.front().map(|pending| pending.deadline)
@@ -127,6 +157,16 @@ impl RouteQueue {
         let mut state = self.state.lock();
         let count = state.waiting.iter().take_while(|pending| pending.deadline <= now).count();
         state.waiting.drain(..count).collect()
+    }
+}
+
+/// A batch under way.
+pub(super) struct UnderWay<'q>(&'q RouteQueue);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().under_way -= 1;
+        self.0.ended.notify_waiters();
     }
 }
 
