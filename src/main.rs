@@ -138,6 +138,12 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let file = (!loaded.config.routes.is_empty()).then_some(routes);
     let handle = SourcesHandle::new(sources, file);
     let now = cenote::clock::now_ms();
+    let renames = loaded.config.lines().iter().filter(|line| line.name == "rename-command");
+    let renames = renames.filter_map(|line| Some((line.words.first()?.as_str(), line.words.get(1)?.as_str())));
+    if let Err(fault) = cenote::commands::rename_commands(renames) {
+        eprintln!("cenote: {fault}");
+        return ExitCode::from(USAGE);
+    }
     let rows = cenote::commands::registry().rows();
     let state = Arc::new(State::new(ConfigHandle::new(loaded.config), handle, workers, rows, loaded.file, now));
     let _ = state.set_log_level.set(set_log_level);

@@ -110,7 +110,7 @@ fn server(state: &State, now: i64) {
     gauge!("cenote_memory_max_bytes").set(config.maxmemory as f64);
     gauge!("cenote_cpu_seconds", "mode" => "user").set(cpu.user);
     gauge!("cenote_cpu_seconds", "mode" => "system").set(cpu.system);
-    gauge!("cenote_slowlog_length").set(state.slowlog.len() as f64);
+    gauge!("cenote_slowlog_length").set(state.command_logs.slow.len() as f64);
     let (mut clients, mut blocked) = (0, 0);
     state.clients.each(|client| {
         clients += 1;

@@ -22,6 +22,7 @@ mod locks;
 mod protocol;
 mod read_through;
 mod redis_cli;
+mod renames;
 mod scan;
 mod scripts;
 mod sessions;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Client, PATIENCE, Server, Value};
+use crate::support::{Client, Failure, PATIENCE, Server, Value};
 
 /// Asks `look` until it gives something; panics where it does not in time.
 #[track_caller]
@@ -289,4 +289,25 @@ fn who_connected_before_there_was_a_password_stays_in() {
     // Without a password nobody needs one.
     assert_eq!(before.cmd(&["CONFIG", "SET", "requirepass", ""]), Value::ok());
     assert_eq!(reset.cmd(&["PING"]), Value::simple("PONG"));
+}
+
+#[test]
+fn the_largest_connection_goes_when_all_together_take_too_much() {
+    let server = Server::cenote().args(["--maxmemory-clients", "2mb"]).start();
+    let mut small = server.client();
+    let mut kept = server.client();
+    assert_eq!(kept.cmd(&["CLIENT", "NO-EVICT", "ON"]), Value::ok());
+    // Requests without their last two bytes: what came of them is kept.
+    let begun =
+        |bytes: usize| [format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${bytes}\r\n").into_bytes(), vec![b'x'; bytes]].concat();
+    kept.send_raw(&begun(900_000)).expect("it is sent");
+    let mut large = server.client();
+    // It may be closed before all of it is sent.
+    let _ = large.send_raw(&begun(1_500_000));
+    assert!(matches!(large.read_reply(), Err(Failure::Closed(_))));
+    let stats = small.cmd(&["INFO", "stats"]).text().unwrap_or_default();
+    assert!(stats.contains("evicted_clients:1"), "{stats}");
+    kept.send_raw(b"\r\n").expect("it is sent");
+    assert_eq!(kept.read_reply().map(|reply| reply.value), Ok(Value::ok()));
+    assert_eq!(small.cmd(&["CONFIG", "SET", "maxmemory-clients", "0"]), Value::ok());
 }

@@ -1,7 +1,8 @@
 //! The rules of ACL SETUSER, ACL files and `user` lines: read, and put into a user. It must not know who is connected.
 
+use super::registry::find_original;
 use super::spec::Acl;
-use super::{Command, find_sub, registry};
+use super::{Command, registry};
 use crate::config::line::split;
 use crate::state::acl::{PasswordHash, Selector, Touch, User};
 use std::borrow::Cow;
@@ -194,7 +195,7 @@ fn databases(selector: &mut Selector, list: &[u8]) -> Result<(), Fault> {
 }
 
 fn named(name: &[u8]) -> Option<&'static Command> {
-    find_sub(name)
+    find_original(name)
 }
 
 /// A command and all below it.

@@ -59,6 +59,18 @@ impl<'a> Args<'a> {
         parse_i64(self.get(index)?)
     }
 
+    /// Bytes from the first argument to the end of the last, as they came.
+    #[inline]
+    pub fn extent(&self) -> usize {
+        self.spans.first().zip(self.spans.last()).map_or(0, |(first, last)| first.up_to(*last))
+    }
+
+    /// Bytes of the whole request.
+    pub fn request_len(&self) -> usize {
+        let line = |number: usize| 3 + number.checked_ilog10().unwrap_or(0) as usize + 1;
+        line(self.len()) + self.from(0).map(|arg| line(arg.len()) + arg.len() + 2).sum::<usize>()
+    }
+
     /// The arguments from `index` on, as a command of their own.
     pub fn tail(&self, index: usize) -> Self {
         Self { buf: self.buf, spans: &self.spans[index.min(self.spans.len())..] }

@@ -321,9 +321,6 @@ fn flags_of(client: &ClientInfo) -> String {
     if flags.is_empty() { "N".into() } else { flags }
 }
 
-/// Bytes of a connection's own structures, its buffers excepted.
-const OWN_BYTES: usize = 1024;
-
 /// A connection's line. Only of the own connection is it known which arguments it is running with.
 fn seen_by(ctx: &Ctx<'_>, client: &ClientInfo, args: &Args<'_>) -> String {
     let argv = if client.id == ctx.client.info.id { args.from(0).map(<[u8]>::len).sum() } else { 0 };
@@ -338,10 +335,8 @@ pub(super) fn line(client: &ClientInfo, argv: usize, now: i64) -> String {
     let (query, capacity) = (client.query_bytes.load(Relaxed), client.query_capacity.load(Relaxed));
     let output = client.output_bytes.load(Relaxed);
     let origin = &client.origin;
-    let words =
-        origin.addr.len() + origin.laddr.len() + labels.name.len() + labels.lib_name.len() + labels.lib_ver.len();
     let multi = client.multi_bytes.load(Relaxed);
-    let total = OWN_BYTES + words + argv + multi + capacity.max(query) + output;
+    let total = client.memory() + argv;
     let [channels, patterns, shards] = client.subscribed.each_ref().map(|count| count.load(Relaxed));
     let command = match client.last_command.load(Relaxed).checked_sub(1) {
         Some(id) => registry().name(id as usize).unwrap_or("NULL"),

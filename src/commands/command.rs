@@ -84,14 +84,19 @@ pub(super) const COMMANDS: &[Spec] = &[
 ];
 
 fn all(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let commands = registry().commands();
+    let commands: Vec<_> = callable().collect();
     reply.array(commands.len());
     commands.iter().for_each(|command| describe(command, reply));
     Outcome::Done
 }
 
+/// The commands that clients can call.
+fn callable() -> impl Iterator<Item = &'static Command> {
+    registry().commands().iter().filter(|command| !command.called.is_empty())
+}
+
 fn count(_: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    reply.integer(registry().commands().len() as i64);
+    reply.integer(callable().count() as i64);
     Outcome::Done
 }
 
@@ -224,7 +229,10 @@ fn list(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         _ => return fail(reply, SYNTAX_ERROR),
     };
     // Without a filter only whole commands are listed, with one the subcommands too.
-    let all = registry().all().filter(|command| args.len() > 2 || !command.spec.name.contains('|'));
+    let all = callable().flat_map(|command| {
+        let below = command.subcommands.iter().filter(|_| args.len() > 2);
+        std::iter::once(command).chain(below)
+    });
     let names: Vec<&str> = all.filter(|command| wanted(command)).map(|command| command.spec.name).collect();
     reply.array(names.len());
     names.iter().for_each(|name| reply.text(name));

@@ -25,7 +25,7 @@ pub(super) fn help(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> O
         .iter()
         .map(|sub| (format!("{} {}", sub.short_name().to_uppercase(), sub.spec.syntax), sub.spec.summary))
         .collect();
-    lines(reply, container.spec.name, subcommands.iter().map(|(syntax, summary)| (syntax.as_str(), *summary)));
+    lines(reply, container.called, subcommands.iter().map(|(syntax, summary)| (syntax.as_str(), *summary)));
     Outcome::Done
 }
 

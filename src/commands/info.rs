@@ -276,7 +276,7 @@ fn stats(page: &mut Page<'_>) {
     page.add("expired_stale_perc", "0.00");
     page.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     page.add("evicted_keys", evicted);
-    page.add("evicted_clients", 0);
+    page.add("evicted_clients", clients.evicted.load(Ordering::Relaxed));
     page.add("evicted_scripts", page.state.scripts.evicted.load(Ordering::Relaxed));
     page.zeros(&["total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     page.add("keyspace_hits", hits);

@@ -21,7 +21,9 @@ pub use in_force::{Config, Line, SetError};
 pub use limits::Limits;
 pub use load::{Fault, Loaded, Place};
 pub use rewrite::write_in_one_step;
-pub use settings::{Allowed, BindAddr, LogFormat, LogLevel, MaxmemoryPolicy, Settings, TlsAuth, TlsSettings};
+pub use settings::{
+    Allowed, BindAddr, ClientMemory, LogFormat, LogLevel, MaxmemoryPolicy, Settings, TlsAuth, TlsSettings,
+};
 pub use value::OutputLimit;
 
 /// The system's text for an error, without Rust's ` (os error 2)`.

@@ -81,6 +81,26 @@ pub struct BindAddr {
     pub optional: bool,
 }
 
+/// `maxmemory-clients`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientMemory {
+    /// So many bytes; 0: no limit.
+    Bytes(u64),
+    /// So many percent of `maxmemory`.
+    Percent(u64),
+}
+
+impl ClientMemory {
+    /// Bytes that connections may take together, if that is limited.
+    pub fn limit(self, maxmemory: u64) -> Option<u64> {
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => (u128::from(maxmemory) * u128::from(percent) / 100) as u64,
+        };
+        (bytes > 0).then_some(bytes)
+    }
+}
+
 /// The values that Cenote acts on. Field names are the directives' own.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
@@ -152,6 +172,16 @@ pub struct Settings {
     pub slowlog_log_slower_than: i64,
     /// Entries kept of them.
     pub slowlog_max_len: u64,
+    /// Bytes from which a request is logged; none is: `u64::MAX`.
+    pub commandlog_request_larger_than: u64,
+    /// Entries kept of them.
+    pub commandlog_large_request_max_len: u64,
+    /// Bytes from which a reply is logged; none is: `u64::MAX`.
+    pub commandlog_reply_larger_than: u64,
+    /// Entries kept of them.
+    pub commandlog_large_reply_max_len: u64,
+    /// `maxmemory-clients`: bytes that connections may take together; 0: no limit.
+    pub maxmemory_clients: ClientMemory,
     /// Milliseconds from which on a script that runs is busy, and others are told so; 0: never.
     pub busy_reply_threshold: i64,
     /// Milliseconds from which an event is a latency spike; 0: none is.
@@ -275,6 +305,11 @@ impl Settings {
             output_limits: parse_limits(get("client-output-buffer-limit")),
             slowlog_log_slower_than: number(get("slowlog-log-slower-than")),
             slowlog_max_len: number(get("slowlog-max-len")),
+            commandlog_request_larger_than: size_or_none(get("commandlog-request-larger-than")),
+            commandlog_large_request_max_len: number(get("commandlog-large-request-max-len")),
+            commandlog_reply_larger_than: size_or_none(get("commandlog-reply-larger-than")),
+            commandlog_large_reply_max_len: number(get("commandlog-large-reply-max-len")),
+            maxmemory_clients: client_memory(get("maxmemory-clients")),
             busy_reply_threshold: number(get("busy-reply-threshold")),
             latency_monitor_threshold: number(get("latency-monitor-threshold")),
             latency_tracking: yes("latency-tracking"),
@@ -344,6 +379,18 @@ fn limits<'a>(get: impl Fn(&str) -> &'a str) -> Limits {
 /// A number of a canonical text, whose range the table has checked.
 fn number<T: std::str::FromStr + Default>(text: &str) -> T {
     text.parse().unwrap_or_default()
+}
+
+/// A size from which something is done; a negative one means never.
+fn size_or_none(text: &str) -> u64 {
+    text.parse().unwrap_or(u64::MAX)
+}
+
+fn client_memory(text: &str) -> ClientMemory {
+    match text.strip_suffix('%') {
+        Some(percent) => ClientMemory::Percent(number(percent)),
+        None => ClientMemory::Bytes(number(text)),
+    }
 }
 
 fn bind_addr(word: &str) -> BindAddr {

@@ -18,7 +18,7 @@ impl Dispatch<'_> {
         };
         let spec = command.spec;
         if !command.subcommands.is_empty() && args.len() > 1 {
-            return Err(Refusal::Error(unknown_subcommand(spec.name, args.at(1)), None));
+            return Err(Refusal::Error(unknown_subcommand(command.called, args.at(1)), None));
         }
         if !arity_fits(spec.arity, args.len()) {
             let text = format!("ERR wrong number of arguments for '{}' command", spec.name);

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
-use crate::state::{self, Client, Inside, Kind, ReplyMode, SlowCommand, State, WorkerStats, shorten};
+use crate::state::{self, Client, Inside, Kind, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -666,44 +666,13 @@ impl<'d> Dispatch<'d> {
         if ns >= batch.slow_ns {
             self.slow(command, args, ns, batch.now);
         }
+        self.note_size(command, args, out.len_since(mark), batch.now);
     }
 
     #[cold]
     pub(super) fn count_error(&self, text: &[u8]) {
         self.stats.errors.add(1);
         self.stats.error_kinds.note(text);
-    }
-
-    /// The shortest time, in ns, that the slow log or the latency monitor wants to know of.
-    pub(super) fn slow_ns(&self) -> u64 {
-        let slowlog = u64::try_from(self.config.slowlog_log_slower_than).unwrap_or(u64::MAX).saturating_mul(1000);
-        match self.config.latency_monitor_threshold {
-            0 => slowlog,
-            ms => slowlog.min(ms.saturating_mul(1_000_000)),
-        }
-    }
-
-    #[cold]
-    fn slow(&self, command: &Command, args: &Args<'_>, ns: u64, now: i64) {
-        let (us, ms) = (ns / 1000, ns / 1_000_000);
-        let threshold_us = self.config.slowlog_log_slower_than;
-        if threshold_us >= 0 && us >= threshold_us as u64 && !command.spec.flags.has(Flags::SKIP_SLOWLOG) {
-            let info = &self.client.info;
-            let entry = SlowCommand {
-                id: 0,
-                at: now / 1000,
-                duration_us: us,
-                args: shorten(commands::redacted(command, args).into_iter()),
-                addr: info.origin.addr.clone(),
-                name: info.labels.lock().name.clone(),
-            };
-            self.state.slowlog.add(entry, self.config.slowlog_max_len);
-        }
-        let threshold_ms = self.config.latency_monitor_threshold;
-        if threshold_ms > 0 && ms >= threshold_ms {
-            let event = if command.spec.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-            self.state.latency.add(event, now / 1000, ms);
-        }
     }
 
     /// CLIENT REPLY: takes back the reply of a connection that wants none.

@@ -7,6 +7,7 @@ mod call;
 mod dispatch;
 mod fill;
 mod locks;
+mod logs;
 mod multi;
 mod script;
 mod write;

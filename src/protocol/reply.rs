@@ -77,6 +77,13 @@ impl Output {
         &self.bytes[mark.0..]
     }
 
+    /// How many bytes were written since `mark`.
+    #[inline]
+    pub fn len_since(&self, mark: Mark) -> usize {
+        let large: usize = self.shared.range(mark.1..).map(|(_, value)| value.len()).sum();
+        self.bytes.len() - mark.0 + large
+    }
+
     /// The contiguous bytes, if no large value is spliced in.
     #[inline]
     pub fn contiguous(&self) -> Option<&[u8]> {

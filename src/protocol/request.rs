@@ -30,6 +30,12 @@ impl Span {
         }
     }
 
+    /// Bytes from the start of this argument to the end of a later one.
+    #[inline]
+    pub fn up_to(self, later: Self) -> usize {
+        (later.start + later.len).saturating_sub(self.start) as usize
+    }
+
     /// The bytes of the argument in `buf`, whose first byte is the first byte of the parse.
     #[inline]
     pub fn of(self, buf: &[u8]) -> &[u8] {

@@ -25,6 +25,9 @@ pub(super) async fn run(state: Arc<State>) {
         let config = state.config.load();
         // What one command may not do at once, after CONFIG SET.
         state.trim_tracking(&config);
+        if let Some(limit) = config.maxmemory_clients.limit(config.maxmemory) {
+            state.clients.evict(limit);
+        }
         if tick == 0 {
             look(&state, &config, now);
             let every_ms = config.tls.auto_reload_seconds as i64 * 1000;

@@ -69,6 +69,9 @@ pub struct Origin {
     pub worker: usize,
 }
 
+/// Bytes of a connection's own structures, its buffers excepted, about.
+const OWN_BYTES: usize = 1024;
+
 /// What every thread may know of a connection, and do to it.
 #[derive(Debug)]
 pub struct ClientInfo {
@@ -165,6 +168,18 @@ impl ClientInfo {
     pub fn end_wait(&self, how: Ending) -> bool {
         let waiter = self.waiting.lock().clone();
         waiter.is_some_and(|waiter| waiter.end(how))
+    }
+
+    /// Bytes that it takes: its own structures, its unread requests, its unsent replies, its transaction.
+    pub fn memory(&self) -> usize {
+        let words = {
+            let labels = self.labels.lock();
+            labels.name.len() + labels.lib_name.len() + labels.lib_ver.len()
+        };
+        let addresses = self.origin.addr.len() + self.origin.laddr.len();
+        let query = self.query_capacity.load(Ordering::Relaxed).max(self.query_bytes.load(Ordering::Relaxed));
+        let unsent = self.output_bytes.load(Ordering::Relaxed) + self.outbox_bytes.load(Ordering::Relaxed);
+        OWN_BYTES + words + addresses + query + unsent + self.multi_bytes.load(Ordering::Relaxed)
     }
 
     /// Runs the connection's task.
@@ -384,6 +399,8 @@ pub struct Clients {
     pub output_limit_hits: AtomicU64,
     /// Connections closed because their query buffer was full.
     pub query_limit_hits: AtomicU64,
+    /// Connections closed because of `maxmemory-clients`.
+    pub evicted: AtomicU64,
 }
 
 impl Clients {
@@ -472,8 +489,30 @@ impl Clients {
 
     /// Forgets the counts, as CONFIG RESETSTAT does.
     pub fn reset_counts(&self) {
-        for count in [&self.accepted, &self.rejected, &self.output_limit_hits, &self.query_limit_hits] {
+        let limits = [&self.output_limit_hits, &self.query_limit_hits, &self.evicted];
+        for count in [&self.accepted, &self.rejected].into_iter().chain(limits) {
             count.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes the connections that take most memory until all take no more than `limit` bytes together. Those with
+    /// CLIENT NO-EVICT stay, and count.
+    pub fn evict(&self, limit: u64) {
+        let mut sizes: Vec<_> = self.all().into_iter().map(|client| (client.memory() as u64, client)).collect();
+        let mut total: u64 = sizes.iter().map(|(size, _)| size).sum();
+        if total <= limit {
+            return;
+        }
+        sizes.retain(|(_, client)| !client.no_evict.load(Ordering::Relaxed) && !client.killed.load(Ordering::Relaxed));
+        sizes.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (size, client) in sizes {
+            if total <= limit {
+                break;
+            }
+            tracing::info!(client = client.id, bytes = size, "closed: maxmemory-clients");
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+            client.kill();
+            total -= size;
         }
     }
 
@@ -502,6 +541,24 @@ mod tests {
         let none = OutputLimit::default();
         client.info.output_bytes.store(usize::MAX, Ordering::Relaxed);
         assert!(!client.info.is_over_limit(none, i64::MAX));
+    }
+
+    #[test]
+    fn the_largest_connections_go_first_and_no_evict_stays() {
+        let clients = Clients::default();
+        let with = |bytes| {
+            let client = clients.connect(Origin::default(), true, 0);
+            client.info.query_bytes.store(bytes, Ordering::Relaxed);
+            client.info
+        };
+        let [small, large, larger, kept] = [1_000, 50_000, 60_000, 90_000].map(with);
+        kept.no_evict.store(true, Ordering::Relaxed);
+        let is_killed = |client: &ClientInfo| client.killed.load(Ordering::Relaxed);
+        clients.evict(300_000);
+        assert!(![&small, &large, &larger, &kept].into_iter().any(|client| is_killed(client)));
+        clients.evict(150_000);
+        assert!(is_killed(&larger) && !is_killed(&large) && !is_killed(&kept) && !is_killed(&small));
+        assert_eq!(clients.evicted.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl State {
         if !news.is_empty() {
             self.tell(config, None, &news);
         }
+        self.note_latency("eviction-cycle", clock::monotonic_ns() - started, now);
         if !found {
             self.barren_at.store(now, Ordering::Relaxed);
         }

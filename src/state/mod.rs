@@ -36,7 +36,7 @@ pub use pause::Pause;
 pub use pubsub::{PubSub, Subject, Subscriptions};
 pub use rates::Rates;
 pub use scripts::{Kill, Running, Scripts};
-pub use slowlog::{SlowCommand, Slowlog, shorten};
+pub use slowlog::{CommandLogs, SlowCommand, Slowlog, shorten};
 pub use sources::SourcesHandle;
 pub use stats::{Cell64, CommandStats, Histogram, WorkerStats, percentile_ns};
 pub use tls::tls_of;
@@ -146,8 +146,8 @@ pub struct State {
     pub run_id: String,
     /// The same for this history of the data (INFO's `master_replid`).
     pub replication_id: Mutex<String>,
-    /// SLOWLOG.
-    pub slowlog: Slowlog,
+    /// COMMANDLOG and SLOWLOG.
+    pub command_logs: CommandLogs,
     /// LATENCY.
     pub latency: LatencyMonitor,
     /// What happened a second: commands, bytes received, bytes sent.
@@ -226,7 +226,7 @@ impl State {
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
-            slowlog: Slowlog::default(),
+            command_logs: CommandLogs::default(),
             latency: LatencyMonitor::default(),
             rates: Rates::default(),
             startup_memory: AtomicU64::new(0),

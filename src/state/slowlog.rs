@@ -1,5 +1,5 @@
-//! The slow log: the last commands that took longer than `slowlog-log-slower-than`. It must not know which commands
-//! hold secrets; what is handed in is kept.
+//! The command logs: the last commands that took long (the slow log), came in large requests, or had large replies. They
+//! must not know which commands hold secrets; what is handed in is kept.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -17,14 +17,25 @@ pub struct SlowCommand {
     pub id: u64,
     /// When it ended, in seconds since the epoch.
     pub at: i64,
-    /// How long it took, in µs.
-    pub duration_us: u64,
+    /// How long it took, in µs, or how large its request or reply was, in bytes.
+    pub figure: u64,
     /// The command, shortened.
     pub args: Vec<Vec<u8>>,
     /// The client's address.
     pub addr: String,
     /// The client's name.
     pub name: String,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct CommandLogs {
+    /// Commands that took long.
+    pub slow: Slowlog,
+    /// Commands with large requests.
+    pub large_requests: Slowlog,
+    /// Commands with large replies.
+    pub large_replies: Slowlog,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +45,7 @@ struct Log {
     entries: VecDeque<Arc<SlowCommand>>,
 }
 
-/// The log.
+/// A log.
 #[derive(Debug, Default)]
 pub struct Slowlog(Mutex<Log>);
 
@@ -112,14 +123,8 @@ mod tests {
     fn the_newest_come_first_and_the_oldest_go() {
         let log = Slowlog::default();
         for n in 0..5 {
-            let entry = SlowCommand {
-                id: 0,
-                at: n,
-                duration_us: 1,
-                args: Vec::new(),
-                addr: String::new(),
-                name: String::new(),
-            };
+            let entry =
+                SlowCommand { id: 0, at: n, figure: 1, args: Vec::new(), addr: String::new(), name: String::new() };
             log.add(entry, 3);
         }
         let ids: Vec<u64> = log.newest(10).iter().map(|entry| entry.id).collect();

@@ -144,7 +144,8 @@ transcripts!(
     streams,
     acl,
     scripts,
-    functions
+    functions,
+    commandlog
 );
 
 #[test]
