@@ -7,8 +7,8 @@ import { createClient } from 'redis';
 import { assert, done, host } from './scenario.mjs';
 
 const port = Number(process.env.REDIS_TLS_PORT);
-const certificate = readFileSync(process.env.TLS_CERTIFICATE);
-const ours = { ca: certificate, cert: certificate, key: readFileSync(process.env.TLS_KEY) };
+const [ca, cert, key] = ['AUTHORITY', 'CERTIFICATE', 'KEY'].map((name) => readFileSync(process.env[`TLS_${name}`]));
+const ours = { ca, cert, key };
 const large = 'x'.repeat(5_000_000);
 
 const ioredis = new Redis({ host, port, tls: ours });
@@ -28,7 +28,7 @@ await nodeRedis.rPush('queue', 'job');
 assert.equal((await popped).element, 'job');
 
 // It is told by an error or by the end of the connection, sooner or later in the handshake.
-const stranger = new Redis({ host, port, tls: { ca: certificate }, retryStrategy: null, maxRetriesPerRequest: 0 });
+const stranger = new Redis({ host, port, tls: { ca }, retryStrategy: null, maxRetriesPerRequest: 0 });
 stranger.on('error', () => {});
 await assert.rejects(stranger.ping());
 const plain = connect(port, host);

@@ -13,8 +13,8 @@ from redis.retry import Retry
 from scenario import HOST, raises
 
 PORT = int(os.environ["REDIS_TLS_PORT"])
-CERTIFICATE, KEY = os.environ["TLS_CERTIFICATE"], os.environ["TLS_KEY"]
-SETTINGS = {"host": HOST, "port": PORT, "ssl": True, "ssl_ca_certs": CERTIFICATE, "decode_responses": True}
+AUTHORITY, CERTIFICATE, KEY = (os.environ[f"TLS_{name}"] for name in ("AUTHORITY", "CERTIFICATE", "KEY"))
+SETTINGS = {"host": HOST, "port": PORT, "ssl": True, "ssl_ca_certs": AUTHORITY, "decode_responses": True}
 OURS = {"ssl_certfile": CERTIFICATE, "ssl_keyfile": KEY}
 
 
@@ -24,7 +24,7 @@ async def in_asyncio():
 
 
 def cli(*words):
-    command = ["redis-cli", "-h", HOST, "-p", str(PORT), "--tls", "--cacert", CERTIFICATE, "--cert", CERTIFICATE, "--key", KEY]
+    command = ["redis-cli", "-h", HOST, "-p", str(PORT), "--tls", "--cacert", AUTHORITY, "--cert", CERTIFICATE, "--key", KEY]
     return subprocess.run([*command, *words], capture_output=True, text=True, timeout=60).stdout.strip()
 
 
