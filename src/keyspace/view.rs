@@ -317,7 +317,11 @@ impl<'v, 's> View<'v, 's> {
     /// such a command asks for.
     pub fn read_other(&mut self, key: &[u8]) -> Option<Entry<'_>> {
         let (hash, shard) = self.shards.first()?.locate(key, self.shards.len())?;
-        self.shards[shard].read(self.db, hash, key, self.now, self.access)
+        let shard = &mut self.shards[shard];
+        let place = shard.read_place(self.db, hash, key, self.now, self.access)?;
+        let is_stale = shard.is_due(self.now)
+            && matches!(shard.standing(self.db, hash, self.now), Standing::Fallback | Standing::Over);
+        if is_stale { None } else { Some(shard.entry(self.db, place)) }
     }
 
     /// Finds a key to write to it; counts nothing.

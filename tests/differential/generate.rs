@@ -316,10 +316,17 @@ impl Family {
 
     /// Reads that show what all the others have left behind.
     pub(super) fn inspection(&self) -> Vec<Vec<Vec<u8>>> {
-        let ask = |name: &[u8], key: &[u8]| vec![name.to_vec(), key.to_vec()];
-        let range = |key: &[u8]| [b"LRANGE", key, b"0", b"-1"].map(<[u8]>::to_vec).into();
+        let ask = |words: &[&[u8]]| -> Vec<Vec<u8>> { words.iter().map(|word| word.to_vec()).collect() };
         let each = |key: &&[u8]| {
-            [ask(b"GET", key), ask(b"PEXPIRETIME", key), range(key), ask(b"HGETALL", key), ask(b"SMEMBERS", key)]
+            [
+                ask(&[b"GET", key]),
+                ask(&[b"PEXPIRETIME", key]),
+                ask(&[b"LRANGE", key, b"0", b"-1"]),
+                ask(&[b"HGETALL", key]),
+                ask(&[b"SMEMBERS", key]),
+                ask(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
+                ask(&[b"XRANGE", key, b"-", b"+"]),
+            ]
         };
         KEYS.iter().flat_map(each).collect()
     }

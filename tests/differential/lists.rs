@@ -7,6 +7,9 @@ pub(super) const TEMPLATES: &[&str] = &[
     "LPUSHX|RPUSHX $k $v $v*",
     "LPOP|RPOP $k",
     "LPOP|RPOP $k 0|1|2|3|-1|$n",
+    "BLPOP|BRPOP $k $k* 0.001",
+    "BLMOVE $k $k LEFT|RIGHT LEFT|RIGHT 0.001",
+    "BLMPOP 0.001 2 $k $k LEFT|RIGHT ?COUNT,2",
     "LLEN $k",
     "LINDEX $k $n",
     "LSET $k 0|1|2|5|-1|-2|100|-100|abc|1.5 $v|$long",
@@ -49,8 +52,12 @@ pub(super) const SORT: &[&str] = &[
     "PEXPIREAT $k $atms",
 ];
 
-/// True for LSET with an index of more than 32 bits: real servers cut it down to that, and so overwrite another element.
+/// True for LSET with an index of more than 32 bits: real servers cut it down to that, and so overwrite another element; and
+/// for what would wait for a second or for ever.
 pub(super) fn is_cut_short(words: &[Vec<u8>]) -> bool {
     let index = words.get(2).and_then(|word| std::str::from_utf8(word).ok()?.parse::<i64>().ok());
-    words[0].eq_ignore_ascii_case(b"LSET") && index.is_some_and(|index| i32::try_from(index).is_err())
+    let waits = words[0].first().is_some_and(|first| first.eq_ignore_ascii_case(&b'B'))
+        && !words[0].to_ascii_uppercase().starts_with(b"BIT")
+        && words.iter().filter(|word| *word == b"0.001").count() != 1;
+    waits || words[0].eq_ignore_ascii_case(b"LSET") && index.is_some_and(|index| i32::try_from(index).is_err())
 }

@@ -29,6 +29,8 @@ pub(super) const TEMPLATES: &[&str] = &[
     "ZPOPMIN|ZPOPMAX $k ?0|1|2|$n",
     "ZMPOP 1|$i $k MIN|MAX ?COUNT,2|COUNT,$n",
     "ZMPOP 2 $k $k MIN|MAX ?COUNT,10",
+    "BZPOPMIN|BZPOPMAX $k $k* 0.001",
+    "BZMPOP 0.001 2 $k $k MIN|MAX ?COUNT,2",
     "ZRANDMEMBER $k ?0|1000|-5|abc|1.5 ?WITHSCORES",
     "ZUNION|ZINTER 2 $k $k ?WEIGHTS,$score,$score ?AGGREGATE,SUM|AGGREGATE,MIN|AGGREGATE,MAX ?WITHSCORES",
     "ZUNION|ZINTER|ZDIFF 3 $k $k $k WITHSCORES",
