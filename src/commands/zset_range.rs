@@ -355,8 +355,17 @@ fn zrangestore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
     let limits = db.limits();
     let Ok(set) = db.read_as::<Zset>(1) else { return wrong_type(reply) };
     let range = set.map(|set| {
-        let members: Vec<_> = set.iter(query.ranks(set)).map(|(member, score)| (member.to_vec(), score)).collect();
-        Zset::from_sorted(members.iter().map(|(member, score)| (member.as_slice(), *score)), limits)
+        // One by one as in Redis: a -0 becomes 0 in a packed set, even if that does not stay one.
+        let (mut range, mut digits, ranks) = (Zset::default(), itoa::Buffer::new(), query.ranks(set));
+        if matches!(query.wanted, Wanted::Rank(..)) {
+            range.expect(ranks.len(), 0, limits);
+        }
+        let mut add = |(member, score): (Item<'_>, f64)| _ = range.set(member.bytes(&mut digits), score, limits);
+        match query.reverse {
+            true => set.iter(ranks).rev().for_each(&mut add),
+            false => set.iter(ranks).for_each(&mut add),
+        }
+        range
     });
     store(db, range.unwrap_or_default(), "zrangestore", reply);
     Outcome::Done
