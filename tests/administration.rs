@@ -69,6 +69,8 @@ const DOCUMENTED_OTHERWISE: &[(&str, &str)] = &[
     ("hexpireat", "the time is an integer here, a Unix time there"),
     ("hpexpireat", "as HEXPIREAT"),
     ("hsetex", "the conditions of both servers, in one row"),
+    ("sort", "our notation has no patterns of keys"),
+    ("sort_ro", "as SORT"),
     ("xadd", "our notation has no names of its own for tokens that are signs"),
     ("xgroup|create", "as XADD"),
     ("xgroup|setid", "as XADD"),

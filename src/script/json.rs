@@ -270,6 +270,34 @@ fn is_invalid_number(text: &[u8]) -> bool {
     }
 }
 
+/// The number behind `0x`, with a fraction and an exponent of two if there are any, and its length.
+fn hexadecimal(text: &[u8]) -> Option<(f64, usize)> {
+    let digits =
+        |from: usize| text.get(from..).unwrap_or_default().iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let whole = digits(0);
+    let fraction = if text.get(whole) == Some(&b'.') { digits(whole + 1) } else { 0 };
+    if whole + fraction == 0 {
+        return None;
+    }
+    let mut len = if text.get(whole) == Some(&b'.') { whole + 1 + fraction } else { whole };
+    let used = text[..len].iter().filter_map(|digit| char::from(*digit).to_digit(16));
+    let number = used.fold(0.0, |sum: f64, digit| sum * 16.0 + f64::from(digit));
+    let mut exponent = -4 * i32::try_from(fraction).ok()?;
+    if matches!(text.get(len), Some(b'p' | b'P')) {
+        let negative = text.get(len + 1) == Some(&b'-');
+        let sign = usize::from(matches!(text.get(len + 1), Some(b'-' | b'+')));
+        let power = text[len + 1 + sign..].iter().take_while(|b| b.is_ascii_digit());
+        let count = power.clone().count();
+        if count > 0 {
+            let power = power.fold(0i32, |sum, digit| (sum * 10 + i32::from(digit - b'0')).min(100_000));
+            exponent = exponent.saturating_add(if negative { -power } else { power });
+            len += 1 + sign + count;
+        }
+    }
+    // Nothing times infinity is no number.
+    Some((if number == 0.0 { number } else { number * f64::from(exponent).exp2() }, len))
+}
+
 /// The number that a text begins with, as C's strtod reads it, and its length.
 fn strtod(text: &[u8]) -> Option<(f64, usize)> {
     let negative = text.first() == Some(&b'-');
@@ -282,12 +310,10 @@ fn strtod(text: &[u8]) -> Option<(f64, usize)> {
         () if word(b"infinity") => return Some((signed(f64::INFINITY), signs + 8)),
         () if word(b"inf") => return Some((signed(f64::INFINITY), signs + 3)),
         () if word(b"nan") => return Some((signed(f64::NAN), signs + 3)),
-        () if word(b"0x") && digits(2, u8::is_ascii_hexdigit) > 0 => {
-            let len = digits(2, u8::is_ascii_hexdigit);
-            let number = rest[2..2 + len]
-                .iter()
-                .fold(0.0, |sum: f64, digit| sum * 16.0 + f64::from((*digit as char).to_digit(16).unwrap_or(0)));
-            return Some((signed(number), signs + 2 + len));
+        () if word(b"0x") => {
+            if let Some((number, len)) = hexadecimal(&rest[2..]) {
+                return Some((signed(number), signs + 2 + len));
+            }
         }
         () => {}
     }

@@ -151,10 +151,11 @@ unsafe extern "C-unwind" fn repeat(state: State) -> c_int {
         if ffi::lua_type(state, 1) != ffi::LUA_TSTRING || ffi::lua_type(state, 2) != ffi::LUA_TNUMBER {
             return run_wrapped(state);
         }
-        let (mut len, times) = (0, ffi::lua_tonumber(state, 2));
+        // As Lua's `int`, which wraps around.
+        let (mut len, times) = (0, ffi::lua_tonumber(state, 2) as i64 as i32);
         let text = ffi::lua_tolstring(state, 1, &mut len);
-        let total = len as f64 * times;
-        if total.is_nan() || total < REPEAT_LARGE || times < 2.0 {
+        let total = len as f64 * f64::from(times);
+        if total < REPEAT_LARGE || times < 2 {
             return run_wrapped(state);
         }
         if total > REPEAT_MAX {
