@@ -167,9 +167,13 @@ impl Fill {
         let (sources, now, db) = (&*guard, view.now(), view.db());
         for key in 0..view.len() {
             let standing = view.standing(key);
-            let is_known = matches!(standing, Some(Standing::Fresh | Standing::Paused)) || view.is_absent(key);
-            // What a reading command was given is its answer, even if it is gone by now.
-            let is_known = is_known || reads && view.loaded(key).is_some();
+            let is_known = match standing {
+                Some(Standing::Fresh) => true,
+                // What is stale may be read, but not changed into something that looks new.
+                Some(Standing::Paused) => reads,
+                // What a reading command was given is its answer, even if it is gone by now.
+                _ => view.is_absent(key) || reads && view.loaded(key).is_some(),
+            };
             if is_known || view.was_absent(key) || overwritten.contains(&key) {
                 continue;
             }

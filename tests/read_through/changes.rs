@@ -93,6 +93,13 @@ fn what_was_loaded_before_a_commit_was_visible_is_not_kept() {
     rig.postgres.sql("SELECT pg_reload_conf()");
     assert!(update.wait().expect("psql ends").success());
     until_it_is(&mut client, "name:1", "Eve");
+    // What saw the change is kept.
+    run(&mut client, "DEL name:1");
+    let queries = rig.queries();
+    for _ in 0..2 {
+        assert_eq!(run(&mut client, "GET name:1"), Value::bulk("Eve"));
+    }
+    assert_eq!(rig.queries() - queries, 1);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! - `values`: which commands load what, and what absent rows and faults look like
 //! - `writes`: commands that change a key that must be loaded, and changes during a load
 //! - `flights`: many clients, slow queries, pipelines, clients that leave
+//! - `freshness`: jitter, refresh ahead, values that are served stale
 //! - `outage`: a database that is down, frozen, or refuses
 //! - `under_load`: the same and more under readers who do not stop, and a pooler
 //! - `tls`: who is believed to be the database, and who we are there
@@ -20,6 +21,7 @@
 
 mod changes;
 mod flights;
+mod freshness;
 mod outage;
 mod rig;
 mod routes;
