@@ -199,6 +199,8 @@ pub struct Terms {
     pub fence: Fence,
     /// The route's epochs.
     pub epochs: Epochs,
+    /// When a change of one of the route's keys was last heard of, in ms since Unix's epoch; 0: never.
+    pub changed_at: AtomicI64,
 }
 
 /// A count that moves on when all that was loaded may be stale.
@@ -219,6 +221,16 @@ impl Terms {
     pub fn move_on(&self, now: i64) {
         self.epochs.moved_at.store(now, Ordering::Release);
         self.epochs.now.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// When a change of one of the route's keys was last heard of; 0: never.
+    pub fn changed_at(&self) -> i64 {
+        self.changed_at.load(Ordering::Relaxed)
+    }
+
+    /// A change of one of the route's keys was heard of.
+    pub fn note_change(&self, now: i64) {
+        self.changed_at.store(now, Ordering::Relaxed);
     }
 
     /// When the epoch last moved on.

@@ -115,21 +115,17 @@ fn stats(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     reply.array(routes.len());
     for route in &routes {
         let breaker = breakers.get(route.source).copied().unwrap_or_default();
-        tell_figures(reply, &route.name, &route.stats.snapshot(), breaker);
+        tell_figures(reply, &route.name, breaker, &route.stats.snapshot());
     }
     Outcome::Done
 }
 
-fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures, breaker: &str) {
-    let hits = figures.reads.saturating_sub(figures.waits);
-    let mean_us = figures.load_time.sum_us.checked_div(figures.load_time.count()).unwrap_or(0);
+fn tell_figures(reply: &mut Reply<'_>, name: &str, breaker: &str, figures: &RouteFigures) {
+    let hits = figures.hits();
     let ratio = if figures.reads == 0 { 0.0 } else { hits as f64 / figures.reads as f64 };
     let causes: Vec<(&str, u64)> =
         Cause::ALL.iter().map(|cause| (cause.name(), figures.errors[cause.index()])).filter(|(_, n)| *n > 0).collect();
-    reply.map(14);
-    pair(reply, "name", name);
-    pair(reply, "breaker", breaker);
-    for (field, count) in [
+    let counts = [
         // Estimated from a sample of one in 64.
         ("hits", hits),
         ("waits", figures.waits),
@@ -138,7 +134,15 @@ fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures, break
         ("loads", figures.loads),
         ("rows", figures.rows),
         ("absent", figures.absent),
-    ] {
+        ("queries", figures.queries),
+        ("batches", figures.batches),
+        ("batched_keys", figures.batched),
+    ];
+    let times = [("load", &figures.load_time), ("query", &figures.query_time), ("single_query", &figures.single_time)];
+    reply.map(5 + counts.len() + 2 * times.len());
+    pair(reply, "name", name);
+    pair(reply, "breaker", breaker);
+    for (field, count) in counts {
         reply.text(field);
         reply.integer(count as i64);
     }
@@ -148,14 +152,15 @@ fn tell_figures(reply: &mut Reply<'_>, name: &str, figures: &RouteFigures, break
         reply.text(cause);
         reply.integer(count as i64);
     }
-    for (field, count) in
-        [("load_usec_p50", figures.load_time.quantile_us(0.5)), ("load_usec_p99", figures.load_time.quantile_us(0.99))]
-    {
-        reply.text(field);
-        reply.integer(count as i64);
+    for (what, time) in times {
+        for (percent, share) in [(50, 0.5), (99, 0.99)] {
+            reply.text(&format!("{what}_usec_p{percent}"));
+            reply.integer(time.quantile_us(share) as i64);
+        }
     }
     pair(reply, "hit_ratio", &format!("{ratio:.4}"));
-    pair(reply, "database_seconds_saved", &format!("{:.3}", hits as f64 * mean_us as f64 / 1e6));
+    // What the hits would have cost it, at what the loads did.
+    pair(reply, "database_seconds_saved", &format!("{:.3}", hits as f64 * figures.key_us() / 1e6));
 }
 
 fn why(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -167,9 +172,10 @@ fn why(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let place = shard.find(db, hash, key, now);
     let ttl = place.and_then(|place| shard.entry(db, place).expire_at()).map(|at| at - now);
     let loaded = place.and_then(|_| shard.loaded(db, hash, now));
+    let invalidated = shard.invalidated_at(hash);
     let (is_absent, is_loading) = (shard.is_absent(db, hash, key, now), shard.is_loading(db, hash, key));
     drop(shard);
-    let words = match (place.is_some(), loaded) {
+    let words = match (place.is_some(), loaded.map(|loaded| ((), loaded.standing))) {
         (true, Some((_, Standing::Fresh))) => "cached: it was loaded and is fresh",
         (true, Some((_, Standing::Due))) => "cached: it is fresh, and the next read loads it anew in the background",
         (true, Some((_, Standing::Stale))) => "stale: it is served while the next read loads it anew",
@@ -182,15 +188,21 @@ fn why(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         (false, _) if route.is_some() => "not cached: the next read loads it",
         (false, _) => "not there, and no route loads it",
     };
-    reply.map(8);
+    reply.map(11);
     pair(reply, "route", route.map_or("", |route| &route.name));
     pair(reply, "why", words);
     for (field, value) in [
         ("loading", i64::from(is_loading)),
-        ("loaded_at_ms", loaded.map_or(-1, |(at, _)| at)),
-        ("age_ms", loaded.map_or(-1, |(at, _)| (now - at).max(0))),
+        ("loaded_at_ms", loaded.map_or(-1, |loaded| loaded.at)),
+        ("age_ms", loaded.map_or(-1, |loaded| (now - loaded.at).max(0))),
+        // Waiting for a connection included.
+        ("load_time_ms", loaded.map_or(-1, |loaded| loaded.took_ms.into())),
         ("ttl_ms", ttl.unwrap_or(-1)),
         ("route_load_usec_p50", route.map_or(-1, |route| route.stats.snapshot().load_time.quantile_us(0.5) as i64)),
+        // When a change of its rows was last heard of; 0: not that anybody remembers. Of single keys, the last few are
+        // remembered.
+        ("invalidated_at_ms", invalidated.unwrap_or(0)),
+        ("route_invalidated_at_ms", route.map_or(-1, |route| route.terms.changed_at())),
         // When all that was loaded for the route last became stale at once; 0: never.
         ("route_flushed_at_ms", route.map_or(-1, |route| route.terms.moved_at())),
     ] {

@@ -387,8 +387,16 @@ impl Load {
         // Keys are evicted by these bits, as those that clients set are.
         let access = state::access(&state.config.load(), now, random::next() as u32).costing(took_us);
         let mut shard = self.lock();
-        let landing =
-            Landing { flight: &self.flight, db: self.db, hash: self.hash, key: &self.key, terms, snapshot, is_fenced };
+        let landing = Landing {
+            flight: &self.flight,
+            db: self.db,
+            hash: self.hash,
+            key: &self.key,
+            terms,
+            snapshot,
+            took_ms: u32::try_from(took_us / 1000).unwrap_or(u32::MAX),
+            is_fenced,
+        };
         let landed = match (loaded, kept) {
             (_, Some(value)) => shard.store_loaded(&landing, value, now, access),
             (Ok(Found::Nothing), _) if !is_late => {

@@ -23,6 +23,7 @@ use crate::freshness::{Snapshot, Terms};
 use crate::types::Object;
 use bytes::Bytes;
 use hashbrown::HashTable;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
@@ -149,13 +150,26 @@ struct Record {
     hash: Hash,
     terms: Arc<Terms>,
     loaded_at: i64,
-    /// After loads that failed: no other before then.
-    retry_at: i64,
+    /// How long the load took, in ms.
+    took_ms: u32,
+    /// After loads that failed: no other before so many ms after `loaded_at`.
+    retry_in: u32,
     epoch: u32,
     db: u16,
     failures: u8,
     /// False once a command has set the key's TTL: only that counts then.
     is_timed: bool,
+}
+
+/// What is known of a key that was loaded and not changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedKey {
+    /// When, in ms since the epoch.
+    pub at: i64,
+    /// How long the load took.
+    pub took_ms: u32,
+    /// How it may be served.
+    pub standing: Standing,
 }
 
 /// How a key that is there may be served.
@@ -183,7 +197,7 @@ impl Record {
     fn standing(&self, now: i64) -> Standing {
         let (terms, end) = (&self.terms, self.end());
         let ms = |duration: std::time::Duration| duration.as_millis() as i64;
-        let is_paused = now < self.retry_at;
+        let is_paused = now.saturating_sub(self.loaded_at) < i64::from(self.retry_in);
         let is_current = self.epoch == terms.epoch();
         if is_current && now < end {
             let is_due = !terms.refresh_ahead.is_zero() && now >= end - ms(terms.refresh_ahead) && !is_paused;
@@ -222,6 +236,8 @@ struct Post {
 
 /// Bytes for absences of all shards, at most.
 pub(super) const ABSENT_BYTES_MAX: usize = 64 << 20;
+/// Invalidated keys that a shard remembers, at most.
+const INVALIDATED_MAX: usize = 32;
 /// Posts of a shard, at most; past them they stand for whole routes.
 const POSTS_MAX: usize = 512;
 /// Posts from which on it is worth looking for those that have done their duty.
@@ -245,6 +261,8 @@ pub(super) struct Leases {
     posts: Vec<Post>,
     /// How many posts there may be before some are looked for that can go.
     posts_bound: usize,
+    /// The keys that were invalidated last, with the time: for people who ask why.
+    invalidated: VecDeque<(Hash, i64)>,
 }
 
 impl Default for Leases {
@@ -258,6 +276,7 @@ impl Default for Leases {
             next_look: 0,
             posts: Vec::new(),
             posts_bound: POSTS_FEW,
+            invalidated: VecDeque::new(),
         }
     }
 }
@@ -395,10 +414,18 @@ impl Leases {
     }
 
     /// Puts a key on record that was loaded at `now`, by a load that began in that epoch.
-    pub(super) fn set_loaded(&mut self, db: usize, hash: Hash, (terms, epoch): (&Arc<Terms>, u32), now: i64) {
-        let terms = Arc::clone(terms);
+    pub(super) fn set_loaded(
+        &mut self,
+        db: usize,
+        hash: Hash,
+        (terms, epoch): (&Arc<Terms>, u32),
+        now: i64,
+        took_ms: u32,
+    ) {
+        let (terms, db) = (Arc::clone(terms), db as u16);
         let record =
-            Record { hash, terms, loaded_at: now, retry_at: 0, epoch, db: db as u16, failures: 0, is_timed: true };
+            Record { hash, terms, loaded_at: now, took_ms, retry_in: 0, epoch, db, failures: 0, is_timed: true };
+        let db = usize::from(db);
         self.check_at = self.check_at.min(record.check_at());
         match self.record(db, hash) {
             Some(known) => *known = record,
@@ -413,7 +440,8 @@ impl Leases {
         if let Some(record) = self.record(db, hash) {
             let pause = PAUSE_MS << record.failures;
             record.failures = (record.failures + 1).min(PAUSE_DOUBLINGS);
-            record.retry_at = now + pause / 2 + (random % (pause as u64 / 2)) as i64;
+            let until = now + pause / 2 + (random % (pause as u64 / 2)) as i64;
+            record.retry_in = u32::try_from(until.saturating_sub(record.loaded_at)).unwrap_or(u32::MAX);
         }
     }
 
@@ -452,9 +480,22 @@ impl Leases {
         self.held.find(hash, |held| held.db == db && *held.key == *key).is_some()
     }
 
-    /// When a key was loaded, and how it may be served; None if it was not loaded.
-    pub(super) fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<(i64, Standing)> {
-        self.record(db, hash).map(|record| (record.loaded_at, record.standing(now)))
+    /// What is known of a key that was loaded.
+    pub(super) fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<LoadedKey> {
+        let record = self.record(db, hash)?;
+        Some(LoadedKey { at: record.loaded_at, took_ms: record.took_ms, standing: record.standing(now) })
+    }
+
+    /// Remembers that a key was invalidated: of the last few.
+    pub(super) fn note_invalidated(&mut self, hash: Hash, now: i64) {
+        if self.invalidated.len() >= INVALIDATED_MAX {
+            self.invalidated.pop_front();
+        }
+        self.invalidated.push_back((hash, now));
+    }
+
+    pub(super) fn invalidated_at(&self, hash: Hash) -> Option<i64> {
+        self.invalidated.iter().rev().find(|(other, _)| *other == hash).map(|(_, at)| *at)
     }
 
     /// Asks for a change to be seen by every load of a key that is to be stored.
@@ -579,7 +620,7 @@ mod tests {
     #[test]
     fn what_was_loaded_ages() {
         let (mut leases, terms) = (Leases::default(), terms(100, 50, 200));
-        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0);
+        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0, 0);
         assert!(!leases.is_due(899) && leases.is_due(900));
         let stages = [
             (899, Standing::Fresh),
@@ -603,7 +644,7 @@ mod tests {
         );
         assert_eq!(leases.standing(0, 7, 1200), Standing::Over);
         // A TTL of a command's own ends all this, but no epoch.
-        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0);
+        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0, 0);
         leases.void(0, 7, true);
         assert_eq!(leases.standing(0, 7, 5000), Standing::Fresh);
         terms.move_on(5000);
@@ -618,13 +659,13 @@ mod tests {
     #[test]
     fn an_epoch_that_moves_on_makes_stale_what_was_loaded_before() {
         let (mut leases, terms) = (Leases::default(), terms(0, 0, 0));
-        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0);
+        leases.set_loaded(0, 7, (&terms, terms.epoch()), 0, 0);
         assert!(!leases.is_due(i64::MAX - 1), "without windows the TTL says it all");
         terms.move_on(10);
         leases.recheck();
         assert!(leases.is_due(10));
         assert_eq!(leases.standing(0, 7, 10), Standing::Over);
-        leases.set_loaded(0, 7, (&terms, terms.epoch()), 11);
+        leases.set_loaded(0, 7, (&terms, terms.epoch()), 11, 0);
         assert_eq!(leases.standing(0, 7, 11), Standing::Fresh);
         leases.standing(0, 7, 10 + LOOK_EVERY_MS);
         assert!(!leases.is_due(20_000), "once all is fresh, hits cost nothing again");

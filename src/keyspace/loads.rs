@@ -4,7 +4,7 @@
 use super::access::Access;
 use super::change::Event;
 use super::entry::{NewValue, Text, Value};
-use super::lease::{ABSENT_BYTES_MAX, Flight, Standing};
+use super::lease::{ABSENT_BYTES_MAX, Flight, LoadedKey, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
 use crate::freshness::{Snapshot, Terms};
@@ -26,6 +26,8 @@ pub struct Landing<'a> {
     pub terms: &'a Arc<Terms>,
     /// What it saw.
     pub snapshot: Option<&'a Snapshot>,
+    /// How long it took.
+    pub took_ms: u32,
     /// Whether anything may speak against storing it: always, but in a test that shows what happens otherwise.
     pub is_fenced: bool,
 }
@@ -93,7 +95,7 @@ impl Shard {
             Some(place) => self.replace(db, hash, key, place, value, Ttl::At(expire_at), access, Event::LOADED),
             None => self.add(db, hash, key, value, Some(expire_at), access, Event::LOADED),
         }
-        self.leases.set_loaded(db, hash, (terms, epoch), now);
+        self.leases.set_loaded(db, hash, (terms, epoch), now, landing.took_ms);
         self.look_around();
         Landed::Stored
     }
@@ -158,6 +160,7 @@ impl Shard {
         if let Some(xid) = xid {
             self.leases.set_post(hash, xid, terms);
         }
+        self.leases.note_invalidated(hash, now);
         let place = self.find(db, hash, key, now);
         match place {
             Some(place) => self.remove(db, hash, key, place, Event::DEL),
@@ -199,9 +202,14 @@ impl Shard {
         self.leases.is_loading(db, hash, key)
     }
 
-    /// When a key was loaded (ms since the epoch), and how it may be served; None if it was not loaded.
-    pub fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<(i64, Standing)> {
+    /// What is known of a key that was loaded; None if it was not.
+    pub fn loaded(&mut self, db: usize, hash: Hash, now: i64) -> Option<LoadedKey> {
         self.leases.loaded(db, hash, now)
+    }
+
+    /// When a key was last invalidated, if it is one of the last few.
+    pub fn invalidated_at(&self, hash: Hash) -> Option<i64> {
+        self.leases.invalidated_at(hash)
     }
 
     /// Keys with a lease on a load, and keys that are known to be nowhere at `now`.

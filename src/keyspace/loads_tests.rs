@@ -74,7 +74,8 @@ impl Stage {
             Step::Land(n) => {
                 let (Some((flight, true)), Some((row, snapshot))) = (&self.flights[n], &self.read[n]) else { return };
                 let (terms, snapshot) = (&self.terms, Some(snapshot));
-                let landing = Landing { flight, db: 0, hash, key: KEY, terms, snapshot, is_fenced: self.is_fenced };
+                let landing =
+                    Landing { flight, db: 0, hash, key: KEY, terms, snapshot, took_ms: 0, is_fenced: self.is_fenced };
                 let landed = shard.store_loaded(&landing, NewValue::of(row), now, access);
                 assert!(self.is_visible || landed != Landed::Stored || *row == b"old");
             }

@@ -27,7 +27,7 @@ pub use entry::{Entry, NewValue, Slot, Text, Value, WrongType};
 pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
 pub use lazyfree::{free, lazy_free, lazy_freed};
-pub use lease::{Flight, Found, Loaded, Standing};
+pub use lease::{Flight, Found, Loaded, LoadedKey, Standing};
 pub use loads::{Landed, Landing};
 pub use shard::{Counts, Shard, Ttl, take_stirred};
 pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};

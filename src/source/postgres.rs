@@ -365,6 +365,7 @@ impl Postgres {
         let outcome = prepared.run(lease, route, &keys).await;
         let time = started.elapsed();
         self.counters.query(time, keys.len());
+        route.stats.query(time, keys.len());
         if time >= SLOW_QUERY {
             let query_time_ms = time.as_millis() as u64;
             tracing::warn!(route = %route.name, query_time_ms, batch = keys.len(), "a load was slow");

@@ -128,6 +128,29 @@ pub struct RouteFigures {
     pub errors: [u64; Cause::ALL.len()],
     /// From the beginning of a load to its end, waiting for a connection included.
     pub load_time: Histogram,
+    /// Queries sent.
+    pub queries: u64,
+    /// Of these, queries for more than one key.
+    pub batches: u64,
+    /// Keys that those asked for.
+    pub batched: u64,
+    /// From sending a query to its last row.
+    pub query_time: Histogram,
+    /// The same of those for one key alone.
+    pub single_time: Histogram,
+}
+
+impl RouteFigures {
+    /// Reads that were answered without waiting.
+    pub fn hits(&self) -> u64 {
+        self.reads.saturating_sub(self.waits)
+    }
+
+    /// How long the database was at work for one key, on average, in microseconds.
+    pub fn key_us(&self) -> f64 {
+        let keys = self.queries - self.batches + self.batched;
+        if keys == 0 { 0.0 } else { self.query_time.sum_us as f64 / keys as f64 }
+    }
 }
 
 /// The live figures of a route.
@@ -138,6 +161,10 @@ pub struct RouteStats {
     writes: AtomicU64,
     write_errors: AtomicU64,
     counters: Counters,
+    /// By query.
+    queries: Counters,
+    /// By query for one key.
+    singles: Counters,
 }
 
 impl RouteStats {
@@ -164,7 +191,17 @@ impl RouteStats {
         self.counters.query(time, 1);
     }
 
+    /// A query for so many keys ends that took so long.
+    pub(super) fn query(&self, time: Duration, keys: usize) {
+        self.queries.query(time, keys);
+        if keys == 1 {
+            self.singles.query(time, keys);
+        }
+    }
+
     pub(super) fn reset(&self) {
+        self.queries.reset();
+        self.singles.reset();
         self.reads.store(0, Relaxed);
         self.waits.store(0, Relaxed);
         self.writes.store(0, Relaxed);
@@ -174,7 +211,8 @@ impl RouteStats {
 
     /// The figures as they stand.
     pub fn snapshot(&self) -> RouteFigures {
-        let counted = self.counters.snapshot("", PoolSnapshot::default());
+        let of = |counters: &Counters| counters.snapshot("", PoolSnapshot::default());
+        let (counted, queries) = (of(&self.counters), of(&self.queries));
         RouteFigures {
             reads: self.reads.load(Relaxed),
             waits: self.waits.load(Relaxed),
@@ -185,6 +223,11 @@ impl RouteStats {
             absent: counted.absent,
             errors: counted.errors,
             load_time: counted.query_time,
+            queries: queries.queries,
+            batches: queries.batches,
+            batched: queries.batched,
+            query_time: queries.query_time,
+            single_time: of(&self.singles).query_time,
         }
     }
 }

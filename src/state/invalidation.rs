@@ -22,6 +22,7 @@ impl State {
             Databases::Some(list) => list.iter().map(|db| *db as usize).collect(),
         };
         let config = self.config.load();
+        route.terms.note_change(now);
         let (mut removed, mut garbage) = (0, Vec::new());
         for key in keys {
             let key = key.as_ref();

@@ -95,7 +95,12 @@ fn figures_of_each_route() {
     assert_eq!((figure("waits"), figure("loads"), figure("rows"), figure("absent")), (2, 2, 1, 1));
     // One of 64 is counted for all of them.
     assert!((500..8000).contains(&figure("hits")), "{fields:?}");
-    assert!(figure("load_usec_p50") > 0);
+    assert!(figure("load_usec_p50") > 0 && figure("single_query_usec_p99") >= figure("single_query_usec_p50"));
+    assert_eq!((figure("queries"), figure("batches")), (2, 0));
+    let keys: Vec<String> = (10..30).map(|id| format!("user:{id}")).collect();
+    client.cmd(&std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect::<Vec<_>>());
+    let users = format!("{:?}", run(&mut client, "ROUTE STATS user:{id}"));
+    assert!(users.contains("\"batches\", 1, \"batched_keys\", 20"), "{users}");
     assert!(error(run(&mut client, "ROUTE STATS nope")).contains("there is no route"));
 }
 
@@ -127,6 +132,9 @@ fn why_a_key_is_as_it_is() {
     assert_eq!(other.read_reply().expect("a reply").value, Value::bulk("Ann"));
     run(&mut other, "ROUTE FLUSH");
     assert!(why("name:1").contains("its source may have changed"));
+    for field in ["age_ms", "load_time_ms", "invalidated_at_ms", "route_invalidated_at_ms", "route_flushed_at_ms"] {
+        assert!(why("name:1").contains(field), "{field}: {}", why("name:1"));
+    }
 }
 
 #[test]
