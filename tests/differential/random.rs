@@ -83,8 +83,12 @@ fn rule_for(command: &Command) -> Rule {
         // How long an entry has been pending.
         b"XPENDING" => Rule::Near(60_000.0),
         b"KEYS" | b"HGETALL" | b"HKEYS" | b"HVALS" | b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF" => Rule::Unordered,
-        // A table comes in parts.
-        b"HSCAN" | b"SSCAN" | b"ZSCAN" if command.iter().any(|word| word == b"1000") => Rule::Unordered,
+        // A table comes in parts, and a cursor that no server gave means something else to each.
+        b"HSCAN" | b"SSCAN" | b"ZSCAN"
+            if command.iter().any(|word| word == b"1000") && command.get(2).is_some_and(|cursor| cursor == b"0") =>
+        {
+            Rule::Unordered
+        }
         b"HSCAN" | b"SSCAN" | b"ZSCAN" => Rule::Kind,
         // All of them, or any.
         b"HRANDFIELD" | b"SRANDMEMBER" if command.get(2).is_some_and(|count| count == b"100000") => Rule::Unordered,
