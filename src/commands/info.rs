@@ -185,8 +185,10 @@ fn memory(page: &mut Page<'_>) {
     page.bytes("total_system_memory", report.machine);
     // Scripts and functions share it.
     let lua = page.state.sum(|worker| &worker.lua_bytes);
-    page.bytes("used_memory_lua", lua);
+    // In Redis's order, in which the readable form stands behind another figure.
+    page.add("used_memory_lua", lua);
     page.add("used_memory_vm_eval", lua);
+    page.add("used_memory_lua_human", human(lua));
     let (scripts, bytes) = page.state.scripts.totals();
     page.add("used_memory_scripts_eval", bytes);
     page.add("number_of_cached_scripts", scripts);
