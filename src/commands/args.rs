@@ -2,11 +2,6 @@
 
 use crate::protocol::{Span, parse_i64};
 
-/// An argument as error texts repeat it: up to the first NUL, for Redis prints it as a C string.
-pub fn c_text(arg: &[u8]) -> &[u8] {
-    &arg[..memchr::memchr(0, arg).unwrap_or(arg.len())]
-}
-
 /// The arguments of a command; number 0 is its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Args<'a> {

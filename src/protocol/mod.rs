@@ -5,5 +5,5 @@ mod reply;
 mod request;
 
 pub use crate::number::{format_double, parse_double, parse_i64};
-pub use reply::{Mark, Output, Reply, SHARE_AT, Version};
+pub use reply::{Mark, Output, Reply, SHARE_AT, Version, c_text};
 pub use request::{Limits, MAX_INLINE, ProtocolError, Reader, Span, Step};

@@ -145,6 +145,11 @@ impl Output {
     }
 }
 
+/// What Redis makes a line of: text up to the first NUL, for it prints it as a C string.
+pub fn c_text(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+}
+
 /// Writes one reply.
 pub struct Reply<'a> {
     out: &'a mut Output,

@@ -14,7 +14,7 @@
 use super::raw;
 use crate::clock;
 use crate::number::format_double;
-use crate::protocol::{Output, Reply, Span, Version, parse_i64};
+use crate::protocol::{Output, Reply, Span, Version, c_text, parse_i64};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use mlua::ffi::{self, lua_State};
@@ -523,11 +523,9 @@ unsafe fn write_table(state: State, reply: &mut Reply<'_>, resp3: bool) {
             push_field(state, top, name) == kind
         };
         match () {
-            () if is(c"err", ffi::LUA_TSTRING) => reply.error_bytes(text_at(state, -1)),
-            () if is(c"ok", ffi::LUA_TSTRING) => reply.simple_bytes(text_at(state, -1)),
+            () if is(c"err", ffi::LUA_TSTRING) => reply.error_bytes(c_text(text_at(state, -1))),
+            () if is(c"ok", ffi::LUA_TSTRING) => reply.simple_bytes(c_text(text_at(state, -1))),
             () if is(c"double", ffi::LUA_TNUMBER) => reply.double(ffi::lua_tonumber(state, -1)),
-            () if is(c"map", ffi::LUA_TTABLE) => write_pairs(state, reply, resp3, true),
-            () if is(c"set", ffi::LUA_TTABLE) => write_pairs(state, reply, resp3, false),
             () if is(c"big_number", ffi::LUA_TSTRING) => reply.big_number(text_at(state, -1)),
             () if is(c"verbatim_string", ffi::LUA_TTABLE)
                 && push_field(state, top + 1, c"format") == ffi::LUA_TSTRING
@@ -536,6 +534,8 @@ unsafe fn write_table(state: State, reply: &mut Reply<'_>, resp3: bool) {
                 let format = String::from_utf8_lossy(text_at(state, -2));
                 reply.verbatim(&format, text_at(state, -1));
             }
+            () if is(c"map", ffi::LUA_TTABLE) => write_pairs(state, reply, resp3, true),
+            () if is(c"set", ffi::LUA_TTABLE) => write_pairs(state, reply, resp3, false),
             () => {
                 ffi::lua_settop(state, top);
                 return write_array(state, reply, resp3);
@@ -596,11 +596,11 @@ unsafe fn write_failure(state: State, reply: &mut Reply<'_>, name: &str) {
         if ffi::lua_type(state, -1) != ffi::LUA_TTABLE {
             // Lua itself gave up, without asking the handler.
             let text = if ffi::lua_type(state, -1) == ffi::LUA_TSTRING { text_at(state, -1) } else { b"unknown error" };
-            return reply.error_bytes(&[b"ERR ", text, b" script: ", name.as_bytes()].concat());
+            return reply.error_bytes(&[b"ERR ", c_text(text), b" script: ", name.as_bytes()].concat());
         }
         let top = ffi::lua_gettop(state);
         let text = match push_field(state, top, c"err") {
-            ffi::LUA_TSTRING => text_at(state, -1),
+            ffi::LUA_TSTRING => c_text(text_at(state, -1)),
             _ => b"ERR unknown error",
         };
         let has_place = push_field(state, top, c"source") == ffi::LUA_TSTRING

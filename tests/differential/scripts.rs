@@ -311,7 +311,7 @@ fn plain(value: &Value) -> String {
 
 #[test]
 fn random_scripts_answer_as_on_real_servers() {
-    let count = std::env::var("CENOTE_RANDOM_SCRIPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let count = std::env::var("CENOTE_RANDOM_SCRIPTS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
     let seed = Random::seed();
     println!("CENOTE_SEED={seed}");
     let mut random = Random::new(seed);
