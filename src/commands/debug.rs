@@ -181,7 +181,7 @@ fn populate(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
     for number in 0..count {
         let full = limits.maxmemory > 0 && crate::alloc::used() > limits.maxmemory;
         if number % POPULATE_STEP == 0 && full {
-            return fail(reply, "OOM command not allowed when used memory > 'maxmemory'.");
+            return fail(reply, super::OUT_OF_MEMORY);
         }
         let key = [prefix, format!(":{number}").as_bytes()].concat();
         let mut value = format!("value:{number}").into_bytes();

@@ -67,9 +67,10 @@ mod zset_combine;
 mod zset_pop;
 mod zset_range;
 
+pub use crate::protocol::c_text;
 pub use acl_check::{Denied, check_acl, may_reach, permit};
 pub use acl_file::load_users;
-pub use args::{Args, c_text};
+pub use args::Args;
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
 pub use later::{Answer, Later};
 pub use monitor::{feed_monitors, feed_script, feed_script_call};
@@ -185,6 +186,8 @@ pub enum Run {
 
 /// The error of a command that does not understand its arguments.
 pub const SYNTAX_ERROR: &str = "ERR syntax error";
+/// What takes memory is refused past `maxmemory`.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 /// The error of an argument that must be an integer.
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 

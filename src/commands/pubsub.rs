@@ -2,7 +2,7 @@
 
 use super::{Args, Ctx, Flags, KeyFlags, KeySpec, Keys, Outcome, Run, Spec, help};
 use crate::protocol::Reply;
-use crate::state::{Kind, Subject};
+use crate::state::{Subject, pubsub_limit};
 
 const LOOSE: Flags = Flags::PUBSUB.or(Flags::LOADING).or(Flags::STALE);
 const ROW: Spec = Spec { group: "pubsub", flags: LOOSE.or(Flags::NOSCRIPT), since: "2.0.0", ..Spec::BASE };
@@ -215,7 +215,7 @@ fn unsubscribe(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>, subjec
 
 /// Unsent bytes of a subscriber, at most; 0: no limit.
 fn limit(ctx: &Ctx<'_>) -> usize {
-    ctx.state.config.load().output_limits[Kind::Pubsub as usize].hard as usize
+    pubsub_limit(&ctx.state.config.load())
 }
 
 fn publish(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

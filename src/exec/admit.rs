@@ -49,8 +49,7 @@ impl Dispatch<'_> {
             None => spec.flags.has(Flags::DENYOOM),
         };
         if takes_memory && !self.state.make_room(self.config, 0, now) {
-            let text = "OOM command not allowed when used memory > 'maxmemory'.";
-            return Err(Refusal::error(text.into(), command));
+            return Err(Refusal::error(commands::OUT_OF_MEMORY.into(), command));
         }
         if self.client.version == Version::V2 && self.client.is_subscriber() && !is_for_subscribers(spec) {
             let text = format!(

@@ -13,11 +13,9 @@ use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::script::Host;
 use crate::state::acl::Context;
-use crate::state::{Client, Kind, State, WorkerStats};
+use crate::state::{self, Client, State, WorkerStats};
 use std::borrow::Cow;
 use std::sync::Arc;
-
-const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// The shards that a script works on.
 pub(super) enum Shards<'h, 's, 'k> {
@@ -62,7 +60,7 @@ impl Calls<'_, '_, '_> {
             return Err("ERR Write commands are not allowed from read-only scripts.".into());
         }
         if self.progress.is_full && !self.progress.wrote && spec.flags.has(Flags::DENYOOM) {
-            return Err(OOM.into());
+            return Err(commands::OUT_OF_MEMORY.into());
         }
         Ok(command)
     }
@@ -195,7 +193,7 @@ impl Host for Calls<'_, '_, '_> {
         }
         self.progress.wrote |= command.spec.flags.has(Flags::WRITE);
         if !self.state.monitors.is_empty() {
-            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            let limit = state::pubsub_limit(self.config);
             commands::feed_script_call(self.state, self.client.db(), command.spec, &args, limit);
         }
         let start = clock::monotonic_ns();

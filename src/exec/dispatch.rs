@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, ShardGuard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
-use crate::state::{self, Client, Inside, Kind, ReplyMode, State, WorkerStats};
+use crate::state::{self, Client, Inside, ReplyMode, State, WorkerStats};
 use arrayvec::ArrayVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -399,7 +399,7 @@ impl<'d> Dispatch<'d> {
         }
         self.mute(out, mark);
         if !self.state.monitors.is_empty() {
-            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            let limit = state::pubsub_limit(self.config);
             commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
         }
         self.take_pushes(out);

@@ -6,6 +6,7 @@
 //! stale but may be served is answered at once, and loaded anew with nobody waiting.
 
 use crate::clock;
+use crate::commands;
 use crate::config::{Limits, MaxmemoryPolicy};
 use crate::keyspace::{self, Flight, Found, Landed, Landing, Loaded, NewValue, Shard, Standing, View};
 use crate::protocol::SHARE_AT;
@@ -300,7 +301,7 @@ pub(super) fn look_ahead(
 fn refusal(state: &State, route: &Route, before: Option<&Found>, round: u32) -> Option<Arc<str>> {
     if before.is_some_and(|found| never_fits(state, found)) {
         // It would never be kept, and a change needs what it changes.
-        return Some("OOM command not allowed when used memory > 'maxmemory'.".into());
+        return Some(commands::OUT_OF_MEMORY.into());
     }
     let why = match round {
         MAX_ROUNDS.. => "the key keeps changing",

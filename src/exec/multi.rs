@@ -16,7 +16,7 @@ use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
 use crate::state::acl::Context;
-use crate::state::{Inside, Kind, Multi, Watched, Watching};
+use crate::state::{self, Inside, Multi, Watched, Watching};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -336,7 +336,7 @@ impl Dispatch<'_> {
             _ => {}
         }
         if !self.state.monitors.is_empty() {
-            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            let limit = state::pubsub_limit(self.config);
             commands::feed_monitors(self.state, self.client, queued.command.spec, &queued.args, limit);
         }
         let slept = |outcome: &Outcome| if let Outcome::Sleep(time) = outcome { *time } else { Duration::ZERO };

@@ -13,7 +13,7 @@ use crate::keyspace::{self, Access, Key, Ready, Shard, View};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::rdb;
 use crate::script::{Engine, Flags, Host, Library, Program, Ran, Script};
-use crate::state::{self, Kind, Policy, State};
+use crate::state::{self, Policy, State};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -344,7 +344,7 @@ impl Dispatch<'_> {
 
     fn show_monitors(&self, args: &Args<'_>) {
         if !self.state.monitors.is_empty() {
-            let limit = self.config.output_limits[Kind::Pubsub as usize].hard as usize;
+            let limit = state::pubsub_limit(self.config);
             commands::feed_script(self.state, self.client, args, limit);
         }
     }

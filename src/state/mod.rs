@@ -33,7 +33,7 @@ pub use memory::{MemoryReport, access};
 pub use monitor::Monitors;
 pub use moves::{MoveRequest, Moves};
 pub use pause::Pause;
-pub use pubsub::{PubSub, Subject, Subscriptions};
+pub use pubsub::{PubSub, Subject, Subscriptions, pubsub_limit};
 pub use rates::Rates;
 pub use scripts::{Kill, Running, Scripts};
 pub use slowlog::{CommandLogs, SlowCommand, Slowlog, shorten};

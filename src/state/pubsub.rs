@@ -304,6 +304,11 @@ impl PubSub {
     }
 }
 
+/// Unsent bytes of a subscriber or a monitor, at most; 0: no limit.
+pub fn pubsub_limit(config: &Config) -> usize {
+    config.output_limits[super::Kind::Pubsub as usize].hard as usize
+}
+
 impl State {
     /// Sends a message to all who listen to a channel, or a pattern that matches it; returns how many.
     pub fn publish(&self, channel: &[u8], text: &[u8], limit: usize) -> usize {
@@ -338,7 +343,7 @@ impl State {
             return;
         }
         let (by_key, by_event) = scopes(config);
-        let limit = config.output_limits[super::Kind::Pubsub as usize].hard as usize;
+        let limit = pubsub_limit(config);
         for Note { event, db, key, .. } in notes {
             if by_key {
                 let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
