@@ -8,6 +8,7 @@
 
 use super::stats::BreakerSnapshot;
 use super::{Cause, LoadError};
+use crate::random;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -187,8 +188,8 @@ impl Breaker {
 
     fn open(&self, state: &mut State, now: Instant, sqlstate: Option<[u8; 5]>) {
         // Between half of it and all: several servers do not come all at once.
-        let random = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-        state.phase = Phase::Open { until: now + state.pause.mul_f64(0.5 + random / 2.0) };
+        let share = random::share();
+        state.phase = Phase::Open { until: now + state.pause.mul_f64(0.5 + share / 2.0) };
         state.sqlstate = sqlstate;
         self.is_closed.store(false, Relaxed);
     }

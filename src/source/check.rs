@@ -3,6 +3,7 @@
 //!
 //! Runs no query: it prepares them. What needs a database that cannot be reached is named as not checked.
 
+use super::Cause;
 use super::fault::Fault;
 use super::feed::{self, Examined};
 use super::plan;
@@ -87,15 +88,14 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
         }
         for route in &routes {
             heading(out, path, route)?;
-            match timeout(source.pool.connect_timeout, prepare(&link.client, route, source.is_pooled)).await {
-                Ok(Ok(prepared)) => {
+            match in_time(source.pool.connect_timeout, prepare(&link.client, route, source.is_pooled)).await {
+                Ok(prepared) => {
                     describe(out, route, &prepared)?;
                     verdict.faults += writes(out, (path, source), route, &link).await?;
                     changes(out, route, examined.as_ref())?;
                     plans(out, source, route).await?;
                 }
-                failed => {
-                    let message = failed.map_or_else(|_| LATE.into(), |failed| detail(failed.err()));
+                Err(message) => {
                     verdict.faults += 1;
                     let file = path.display().to_string().into();
                     writeln!(out, "  fault       {}", Fault { file, line: route.line, message })?;
@@ -112,10 +112,12 @@ async fn report(path: &Path, url: Option<&str>, out: &mut dyn Write) -> io::Resu
     Ok(verdict)
 }
 
-const LATE: &str = "the database did not answer in time";
-
-fn detail(failure: Option<Failure>) -> String {
-    failure.map_or_else(String::new, |failure| failure.into_trouble().detail)
+/// What is prepared within `limit`, or why it is not.
+async fn in_time<T>(limit: Duration, preparing: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
+    match timeout(limit, preparing).await {
+        Ok(prepared) => prepared.map_err(|failure| failure.into_trouble().detail),
+        Err(_) => Err(Cause::TimedOut.words().into()),
+    }
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -181,11 +183,7 @@ async fn writes(
     for verb in Verb::ALL {
         let Some(statement) = route.writes.statement(verb) else { continue };
         names.push(verb.name());
-        let detail = match timeout(limit, prepare_write(&link.client, statement)).await {
-            Ok(Ok(_)) => continue,
-            Ok(Err(failure)) => failure.into_trouble().detail,
-            Err(_) => LATE.into(),
-        };
+        let Err(detail) = in_time(limit, prepare_write(&link.client, statement)).await else { continue };
         let message = format!("the statement {} of [route.write]: {detail}", verb.name());
         faults.push(Fault { file: path.display().to_string().into(), line: route.line, message });
     }

@@ -188,6 +188,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The texts of a list; None if the value is no such list.
+pub(super) fn texts_of<'a>(value: &'a DeValue<'_>) -> Option<Vec<&'a str>> {
+    value.as_array()?.iter().map(|entry| entry.get_ref().as_str()).collect()
+}
+
 /// A whole number that is not negative.
 pub(super) fn whole(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;

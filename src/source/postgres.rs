@@ -35,7 +35,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Statements kept on one connection; past it they are all let go, so that reloaded routes leave nothing behind.
-const STATEMENTS_MAX: usize = 16_384;
+pub(super) const STATEMENTS_MAX: usize = 16_384;
 /// The driver buffers a row whole. In binary it is at most this many times as long as the value made of it (a list of
 /// small numbers), plus some for what surrounds it.
 const ROW_PER_VALUE_MAX: usize = 16;
@@ -45,8 +45,6 @@ const ROW_SURROUND_BYTES: usize = 64 << 10;
 const VALUE_BYTES_KEPT_MAX: usize = 1 << 20;
 /// At most one line a second is logged for failed loads.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
-/// Why a query was given up that says nothing of the database.
-const NOBODY_WAITED: &str = "nobody waited for it any more";
 /// Queries slower than this are logged.
 const SLOW_QUERY: Duration = Duration::from_secs(1);
 
@@ -188,14 +186,17 @@ impl Postgres {
             let deadline = group.iter().map(|pending| pending.deadline).max().unwrap_or(started);
             let params: Vec<Params> = group.iter().map(|pending| pending.params.clone()).collect();
             let query = timeout_at(deadline, self.persist(queue, &params, lease.take(), deadline, trial.is_some()));
-            let outcome = match unless_all_leave(queue, &group, query).await {
+            let served = unless_all_leave(queue, &group, query).await;
+            let is_wanted = served.is_some();
+            let outcome = match served {
                 Some(Ok(outcome)) => outcome,
                 // Dropping what runs has cancelled it.
                 Some(Err(_)) => Err(Failure::timed_out("the deadline passed during the query")),
-                None => Err(Failure::Final(Trouble::new(Cause::TimedOut, NOBODY_WAITED))),
+                None => Err(Failure::timed_out("nobody waited for it any more")),
             };
             let (says, error) = self.meaning(&outcome);
-            self.tell(trial.take(), says, error);
+            // A query that was given up says nothing of the database.
+            self.tell(trial.take(), says.filter(|_| is_wanted), error);
             match outcome {
                 Ok(Fetched { loaded, snapshot }) => {
                     let snapshot = snapshot.map(Arc::new);
@@ -245,7 +246,7 @@ impl Postgres {
         };
         let outcome = match trouble.error.cause {
             Cause::Down => Some(self.unreachable()),
-            Cause::TimedOut => (trouble.detail != NOBODY_WAITED).then_some(Outcome::Silent),
+            Cause::TimedOut => Some(Outcome::Silent),
             Cause::QueueFull => None,
             _ => Some(Outcome::Answered),
         };
@@ -442,7 +443,8 @@ impl Postgres {
     ) -> Result<Written, (WriteError, String)> {
         let no_connection = |denied: Denied| (denied.error.into(), "no connection".into());
         let mut lease = self.pool.acquire(deadline, false).await.map_err(no_connection)?;
-        for is_last in [false, true] {
+        let mut is_last = false;
+        loop {
             let mut is_ending = false;
             let attempt = run_write(&mut lease, route, write, &mut is_ending);
             match timeout_at(deadline, attempt).await {
@@ -451,6 +453,7 @@ impl Postgres {
                 Ok(Err(Attempt::Again(Trouble { error, detail }, _))) if is_last => return Err((error.into(), detail)),
                 Ok(Err(Attempt::Again(_, is_lost))) => {
                     self.counters.retry();
+                    is_last = true;
                     lease.writes.clear();
                     if is_lost {
                         lease.doomed = true;
@@ -466,7 +469,6 @@ impl Postgres {
                 }
             }
         }
-        Err((WriteError::Failed(Cause::Down.into()), String::new()))
     }
 
     fn log_write(&self, route: &Route, verb: Verb, started: Instant, result: &Result<Written, (WriteError, String)>) {

@@ -97,30 +97,44 @@ impl Refusal {
     }
 }
 
-impl Connector {
-    /// Every server that may be dialed, in the order of trying, or why one cannot.
-    pub(super) async fn lines(&self) -> Vec<Result<Line, Refusal>> {
-        let mut lines = Vec::new();
-        for (index, (host, port)) in self.target.servers().enumerate() {
-            match self.target.resolve(index, &host, port).await {
-                Ok(addresses) => {
-                    lines.extend(addresses.into_iter().map(|address| {
-                        Ok(Line { host: host.as_str().into(), port, address, tls: Arc::clone(&self.tls) })
-                    }))
-                }
-                Err(error) => lines.push(Err(Refusal::down(format!("{host}: {error}")))),
+/// Servers that may be dialed. A host is looked up when its turn comes: a slow answer about one holds up no other.
+pub(super) struct Lines<'a> {
+    connector: &'a Connector,
+    servers: std::iter::Enumerate<std::vec::IntoIter<(String, u16)>>,
+    found: std::vec::IntoIter<Line>,
+}
+
+impl Lines<'_> {
+    /// The next that may be dialed, or why one cannot.
+    pub(super) async fn next(&mut self) -> Option<Result<Line, Refusal>> {
+        let Connector { target, tls, .. } = self.connector;
+        loop {
+            if let Some(line) = self.found.next() {
+                return Some(Ok(line));
             }
+            let (index, (host, port)) = self.servers.next()?;
+            let addresses = match target.resolve(index, &host, port).await {
+                Ok(addresses) => addresses,
+                Err(error) => return Some(Err(Refusal::down(format!("{host}: {error}")))),
+            };
+            let line = |address| Line { host: host.as_str().into(), port, address, tls: Arc::clone(tls) };
+            self.found = addresses.into_iter().map(line).collect::<Vec<_>>().into_iter();
         }
-        if lines.is_empty() {
-            lines.push(Err(Refusal::down("the host has no address")));
-        }
-        lines
+    }
+}
+
+impl Connector {
+    /// The servers that may be dialed, in the order of trying.
+    pub(super) fn lines(&self) -> Lines<'_> {
+        let servers: Vec<_> = self.target.servers().collect();
+        Lines { connector: self, servers: servers.into_iter().enumerate(), found: Vec::new().into_iter() }
     }
 
     /// Opens a connection to the first server that accepts one.
     pub(super) async fn open(&self) -> Result<PgLink, Refusal> {
-        let mut last = Refusal::down("no server is named");
-        for line in self.lines().await {
+        let mut last = Refusal::down("the host has no address");
+        let mut lines = self.lines();
+        while let Some(line) = lines.next().await {
             let opened = match line {
                 Ok(line) => self.log_in(line).await,
                 Err(refusal) => Err(refusal),

@@ -15,18 +15,18 @@ async fn cause(sources: &Sources, key: &str) -> Cause {
 #[tokio::test]
 async fn loads_rows_as_json_and_string() {
     let server = server();
-    server.sql("CREATE TABLE users (id int PRIMARY KEY, name text, email text, photo bytea)");
-    server.sql("INSERT INTO users VALUES (7, 'Ada', 'a@x', '\\x00ff'), (8, 'Bob', NULL, NULL)");
+    server.sql("CREATE TABLE people (id int PRIMARY KEY, name text, email text, photo bytea)");
+    server.sql("INSERT INTO people VALUES (7, 'Ada', 'a@x', '\\x00ff'), (8, 'Bob', NULL, NULL)");
     let routes = [
-        route("user:{id}", "SELECT id, name, email FROM users WHERE id = {id}; -- one", ""),
-        route("mail:{id}", "SELECT email FROM users WHERE id = {id}", "as = 'string'"),
-        route("photo:{id}", "SELECT photo FROM users WHERE id = {id}", "as = 'string'"),
+        route("user:{id}", "SELECT id, name, email FROM people WHERE id = {id}; -- one", ""),
+        route("mail:{id}", "SELECT email FROM people WHERE id = {id}", "as = 'string'"),
+        route("photo:{id}", "SELECT photo FROM people WHERE id = {id}", "as = 'string'"),
         route(
             "named:{n}:{id}",
-            "SELECT id FROM users WHERE id = {id} AND (name = {n} OR {n} = 'any')",
+            "SELECT id FROM people WHERE id = {id} AND (name = {n} OR {n} = 'any')",
             "as = 'string'",
         ),
-        route("all", "SELECT count(*) FROM users", "as = 'string'"),
+        route("all", "SELECT count(*) FROM people", "as = 'string'"),
     ];
     let sources = server.sources(&routes.concat());
     assert_eq!(value(&sources, "user:7").await.unwrap(), r#"{"id":7,"name":"Ada","email":"a@x"}"#);

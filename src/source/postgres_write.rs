@@ -5,6 +5,7 @@
 //! reads as the parameter's type; only bytea takes them as they are.
 
 use super::param::ParamKind;
+use super::postgres::STATEMENTS_MAX;
 use super::postgres_link::{PgLink, explain, sqlstate};
 use super::postgres_statement::{Failure, Trouble};
 use super::postgres_types::{Bound, param_kind};
@@ -175,6 +176,9 @@ async fn transact(
         Some(prepared) => Arc::clone(prepared),
         None => {
             let prepared = Arc::new(prepare_write(&link.client, statement).await.map_err(Attempt::of)?);
+            if link.writes.len() >= STATEMENTS_MAX {
+                link.writes.clear();
+            }
             link.writes.insert(place, Arc::clone(&prepared));
             prepared
         }

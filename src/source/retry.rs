@@ -3,6 +3,7 @@
 
 use super::routes::{Backoff, RetryConfig};
 use super::{Cause, LoadError};
+use crate::random;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -57,8 +58,7 @@ pub(super) fn pause(config: &RetryConfig, retry: u32) -> Duration {
         Backoff::Constant => config.initial_delay,
         Backoff::Exponential => config.initial_delay.saturating_mul(1 << retry.min(20)),
     };
-    let random = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-    bound.min(config.max_delay).mul_f64(random)
+    bound.min(config.max_delay).mul_f64(random::share())
 }
 
 #[cfg(test)]

@@ -90,8 +90,9 @@ pub(super) struct Session {
 impl Session {
     /// Opens a session at the first server that lets us in; `replication` makes it one that can stream changes.
     pub(super) async fn open(connector: &Connector, replication: bool) -> Outcome<Session> {
-        let mut last = Problem::new("no server is named");
-        for line in connector.lines().await {
+        let mut last = Problem::new("the host has no address");
+        let mut lines = connector.lines();
+        while let Some(line) = lines.next().await {
             let opened = match line {
                 Ok(line) => Session::greet(connector, &line, replication).await,
                 Err(refusal) => Err(refusal.into()),

@@ -162,17 +162,11 @@ impl Tls {
     /// Connects to `address`, secured as the settings have it; `host` is who should be there. The caller bounds the
     /// time. The error is for an operator's eyes.
     pub(super) async fn connect(&self, address: &Address, host: &str) -> Result<Stream, String> {
-        let plain = |stream| match stream {
-            Stream::Tcp(stream) => Ok(stream),
-            other => Err(other),
-        };
         let told = |error: io::Error| format!("{address}: {error}");
         let mode = self.settings.mode(address);
-        let stream = address.connect().await.map_err(told)?;
-        let stream = match plain(stream) {
-            Ok(stream) if mode != Mode::Disable => stream,
-            Ok(stream) => return Ok(Stream::Tcp(stream)),
-            Err(stream) => return Ok(stream),
+        let stream = match address.connect().await.map_err(told)? {
+            Stream::Tcp(stream) if mode != Mode::Disable => stream,
+            stream => return Ok(stream),
         };
         match self.secure(stream, mode, host).await {
             Ok(stream) => Ok(stream),

@@ -1,7 +1,7 @@
 //! What a route says of writes to its keys: whether they are allowed, the statements that take them to the database,
 //! and which other keys are void after one. Read from the file; knows no database.
 
-use super::fields::{At, Fields, Reading};
+use super::fields::{Fields, Reading, texts_of};
 use super::query::Query;
 use super::routes::Shape;
 use super::template::{Captures, Template};
@@ -239,9 +239,7 @@ fn statement(verb: Verb, text: &str, key: &Template, shape: Option<Shape>) -> Re
 
 fn read_dependents(reading: &mut Reading<'_>, fields: &Fields<'_>, key: &Template) -> Vec<Dependent> {
     let Some(at) = fields.get(reading, "invalidates") else { return Vec::new() };
-    let texts = at.value.get_ref().as_array().map(|list| list.iter().map(|item| item.get_ref().as_str()));
-    let texts: Option<Vec<&str>> = texts.and_then(Iterator::collect);
-    let Some(texts) = texts else {
+    let Some(texts) = texts_of(at.value.get_ref()) else {
         let message = format!("{}: invalidates must be a list of keys such as [\"orders:{{id}}\"]", fields.what());
         reading.fault(at.line, message);
         return Vec::new();
@@ -251,8 +249,8 @@ fn read_dependents(reading: &mut Reading<'_>, fields: &Fields<'_>, key: &Templat
         match dependent(text, key) {
             Ok(dependent) => dependents.push(dependent),
             Err(message) => {
-                let At { line, .. } = at;
-                reading.fault(line, format!("{}: invalidates \"{}\": {message}", fields.what(), text.escape_debug()));
+                reading
+                    .fault(at.line, format!("{}: invalidates \"{}\": {message}", fields.what(), text.escape_debug()));
             }
         }
     }

@@ -6,10 +6,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::support::{Client, PATIENCE, Postgres, Server, TempDir, Value, cenote_program, tool};
+pub(super) use crate::support::until;
+use crate::support::{Client, Postgres, Server, TempDir, Value, cenote_program, tool};
 
 /// Users 1 to 99, the first four by name, and what the other routes read.
 const SCHEMA: &str = "
@@ -195,14 +194,12 @@ impl Figures {
     }
 }
 
-/// Asks until it is so.
+/// Runs these as a transaction.
 #[track_caller]
-pub(super) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
+pub(super) fn exec(client: &mut Client, lines: &[&str]) -> Value {
+    assert_eq!(run(client, "MULTI"), Value::ok());
+    lines.iter().for_each(|line| assert_eq!(run(client, line), Value::simple("QUEUED"), "{line}"));
+    run(client, "EXEC")
 }
 
 /// Arguments separated by blanks.

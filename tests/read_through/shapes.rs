@@ -1,8 +1,8 @@
 //! Collections from the database: each shape, each command that reads or changes one, what rows cannot make one, and
 //! what it costs.
 
-use super::rig::{Rig, error, run, until};
-use crate::support::{Client, Value};
+use super::rig::{Rig, error, exec, run, until};
+use crate::support::Value;
 
 /// Tables for all shapes, by a number or a name.
 const TABLES: &str = "
@@ -333,13 +333,8 @@ fn a_load_serves_who_waits_for_the_list() {
 fn transactions_read_collections() {
     let rig = start();
     let mut client = rig.client();
-    let queue = |client: &mut Client, lines: &[&str]| {
-        run(client, "MULTI");
-        lines.iter().for_each(|line| assert_eq!(run(client, line), Value::simple("QUEUED"), "{line}"));
-        run(client, "EXEC")
-    };
     let reply =
-        queue(&mut client, &["HGET person:1 name", "RPUSH list:1 x", "ZCARD board:b", "SUNIONSTORE set:7 set:1"]);
+        exec(&mut client, &["HGET person:1 name", "RPUSH list:1 x", "ZCARD board:b", "SUNIONSTORE set:7 set:1"]);
     assert_eq!(reply, Value::Array(vec![Value::bulk("Ann"), Value::Int(2), Value::Int(3), Value::Int(1)]));
     assert_eq!(rig.queries(), 4);
 }

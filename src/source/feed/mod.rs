@@ -136,8 +136,7 @@ impl Feed {
                 source = %self.source, mode = self.config.mode.name(), error = %problem, was_in_step,
                 "the changes of the database are not heard; until they are, what is loaded is trusted for {DEGRADED:?}"
             );
-            let random = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-            sleep(pause.mul_f64(0.5 + random / 2.0)).await;
+            sleep(pause.mul_f64(0.5 + crate::random::share() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }

@@ -1,6 +1,6 @@
 //! The fields of a routes file that say how the database's changes reach the cache. Knows TOML, no database.
 
-use super::super::fields::{At, Fields, Reading};
+use super::super::fields::{At, Fields, Reading, texts_of};
 use super::super::query::Query;
 use super::super::template::Template;
 use super::derive::{self, Dependency};
@@ -143,8 +143,7 @@ fn name_parameters(why: &str, query: &Query) -> String {
 
 fn read_depends(reading: &mut Reading<'_>, fields: &Fields<'_>, key: &Template) -> Option<Vec<Dependency>> {
     let at = fields.get(reading, "depends")?;
-    let entries = at.value.get_ref().as_array().filter(|list| !list.is_empty() && list.len() <= DEPENDS_MAX);
-    let texts = entries.and_then(|list| list.iter().map(|entry| entry.get_ref().as_str()).collect::<Option<Vec<_>>>());
+    let texts = texts_of(at.value.get_ref()).filter(|list| !list.is_empty() && list.len() <= DEPENDS_MAX);
     let Some(texts) = texts else {
         let form = "depends must be a list of up to 64 texts such as [\"orders(user_id -> id)\"]";
         reading.fault(at.line, format!("{}: {form}", fields.what()));
