@@ -4,11 +4,11 @@
 use super::acl_check::check_acl;
 use super::acl_rules::{Blank, apply, category_named, is_plain, join};
 use super::spec::Acl as Category;
-use super::{Args, Ctx, Flags, Outcome, Run, Spec, acl_file, c_text, fail, find, help, registry};
+use super::{Args, Ctx, Flags, Outcome, Run, Spec, acl_file, c_text, fail, find_whole, help, registry};
 use crate::config::Config;
 use crate::protocol::Reply;
 use crate::state::State;
-use crate::state::acl::{Selector, User};
+use crate::state::acl::Selector;
 
 const PLAIN: Flags = Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE);
 const ROW: Spec = Spec { arity: 2, flags: PLAIN, group: "server", since: "6.0.0", ..Spec::BASE };
@@ -173,7 +173,7 @@ fn setuser(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
     });
     match changed {
         Err(text) => reply.error_bytes(&[b"ERR ", text.as_slice()].concat()),
-        Ok((_, user)) => {
+        Ok(user) => {
             reply.ok();
             if ctx.state.close_listeners_of(&user, ctx.client.info.id) {
                 return Outcome::Close;
@@ -252,12 +252,11 @@ fn dryrun(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome 
         return Outcome::Done;
     };
     let inner = args.tail(3);
-    let Some(command) = find(&inner).filter(|command| command.subcommands.is_empty() || inner.len() == 1) else {
+    let Some(command) = find_whole(&inner) else {
         reply.error_bytes(&[b"ERR Command '", c_text(args.at(3)), b"' not found"].concat());
         return Outcome::Done;
     };
-    let (arity, len) = (command.spec.arity, inner.len());
-    if len < arity.unsigned_abs() as usize || arity > 0 && len > arity as usize {
+    if !command.spec.fits(inner.len()) {
         return fail(reply, &format!("ERR wrong number of arguments for '{}' command", command.spec.name));
     }
     match check_acl(&user, command, &inner, ctx.client.db()) {
@@ -356,8 +355,7 @@ fn load(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let before = ctx.state.acl.replace_all(users);
     reply.ok();
     let own = ctx.client.info.id;
-    let is_same = |user: &User| ctx.state.acl.get(&user.name).is_some_and(|now| now.is_same_as(user));
-    let gone: Vec<_> = before.into_iter().filter(|user| !is_same(user)).collect();
+    let gone: Vec<_> = before.into_iter().filter(|user| ctx.state.acl.current(user).is_none()).collect();
     let mut is_closed = ctx.state.close_connections_of(&gone, own);
     is_closed |= ctx.state.close_listeners_of(&ctx.state.acl.default_user(), own);
     if is_closed { Outcome::Close } else { Outcome::Done }

@@ -62,11 +62,11 @@ pub fn check_acl(user: &User, command: &Command, args: &Args<'_>, db: usize) -> 
     if user.is_free() { Ok(()) } else { check(user, command, args, db) }
 }
 
-/// Whether a command of the user's may also read keys that values name (SORT): some permissions allow both the command
-/// and all keys.
+/// Whether a command of the user's may read the keys that values name, if it does (SORT): some permissions allow both the
+/// command and all keys.
 pub fn may_reach(user: &User, command: &Command, args: &Args<'_>, db: usize) -> bool {
     let allows = |selector: &Selector| selector.reads_all_keys() && check_selector(selector, command, args, db).is_ok();
-    user.is_free() || user.selectors().iter().any(allows)
+    user.is_free() || !command.spec.keys.reach_all(args) || user.selectors().iter().any(allows)
 }
 
 fn check(user: &User, command: &Command, args: &Args<'_>, db: usize) -> Result<(), Denied> {
@@ -91,11 +91,11 @@ fn check_selector(selector: &Selector, command: &Command, args: &Args<'_>, db: u
     if !selector.has_all_databases() {
         check_databases(selector, command, args, db)?;
     }
-    if !selector.has_command(command.id) && !spec.flags.has(Flags::NO_AUTH) {
-        let first = args.get(if spec.name.contains('|') { 2 } else { 1 });
-        if !selector.has_first_arg(command.id, first) {
-            return Err((Denial::Command, 0));
-        }
+    let may_run = selector.has_command(command.id)
+        || spec.flags.has(Flags::NO_AUTH)
+        || selector.has_first_arg(command.id, args.get(1));
+    if !may_run {
+        return Err((Denial::Command, 0));
     }
     if !selector.has_all_keys()
         && let Some(index) = denied_key(selector, command, args)

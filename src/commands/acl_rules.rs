@@ -137,7 +137,7 @@ fn of_selector(selector: &mut Selector, rule: &[u8]) -> Result<(), Fault> {
             [sign @ (b'+' | b'-'), b'@', name @ ..] => category(selector, *sign == b'+', name)?,
             [b'+', name @ ..] => allow(selector, name)?,
             [b'-', name @ ..] => {
-                let command = named(name).ok_or(UNKNOWN)?;
+                let command = find_original(name).ok_or(UNKNOWN)?;
                 set(selector, command, false);
                 selector.note_rule(false, command.spec.name);
             }
@@ -194,10 +194,6 @@ fn databases(selector: &mut Selector, list: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn named(name: &[u8]) -> Option<&'static Command> {
-    find_original(name)
-}
-
 /// A command and all below it.
 fn set(selector: &mut Selector, command: &Command, allowed: bool) {
     selector.set_command(command.id, allowed);
@@ -206,13 +202,13 @@ fn set(selector: &mut Selector, command: &Command, allowed: bool) {
 
 /// `+get`, `+config|get`, and `+select|0`, which allows a command with this first argument.
 fn allow(selector: &mut Selector, name: &[u8]) -> Result<(), Fault> {
-    if let Some(command) = named(name) {
+    if let Some(command) = find_original(name) {
         set(selector, command, true);
         selector.note_rule(true, command.spec.name);
         return Ok(());
     }
     let at = name.iter().rposition(|byte| *byte == b'|').ok_or(UNKNOWN)?;
-    let (command, arg) = (named(&name[..at]).ok_or(UNKNOWN)?, &name[at + 1..]);
+    let (command, arg) = (find_original(&name[..at]).ok_or(UNKNOWN)?, &name[at + 1..]);
     if command.spec.name.contains('|') {
         return Err(OF_SUBCOMMAND);
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Acl, Args, Begin, Command, Ctx, Find, Flags, KeyFlags, KeySpec, Keys, Outcome, Run, SYNTAX_ERROR, Spec, docs, fail,
-    find, find_sub, help, registry,
+    find_sub, find_whole, help, registry,
 };
 use crate::glob;
 use crate::protocol::Reply;
@@ -242,14 +242,12 @@ fn list(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 /// The command that the arguments from the third on are, with its keys; or what is wrong with them.
 fn keys_of<'a>(args: &Args<'a>) -> Result<Vec<(&'a [u8], KeyFlags)>, &'static str> {
     let inner = args.tail(2);
-    let command = find(&inner).filter(|command| command.subcommands.is_empty() || inner.len() == 1);
-    let spec = command.ok_or("ERR Invalid command specified")?.spec;
+    let spec = find_whole(&inner).ok_or("ERR Invalid command specified")?.spec;
     let specs = spec.keys.specs();
     if specs.is_empty() {
         return Err("ERR The command has no key arguments");
     }
-    let arity = spec.arity.unsigned_abs() as usize;
-    if inner.len() < arity || (spec.arity > 0 && inner.len() > arity) {
+    if !spec.fits(inner.len()) {
         return Err("ERR Invalid number of arguments specified for command");
     }
     let mut keys = Vec::new();

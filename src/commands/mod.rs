@@ -75,6 +75,7 @@ pub use block::{Block, Nil, timeout_ms, timeout_seconds};
 pub use later::{Answer, Later};
 pub use monitor::{feed_monitors, feed_script, feed_script_call};
 pub use redact::{is_secret, redacted};
+use registry::find_whole;
 pub use registry::{Command, find, find_sub, registry, rename_commands};
 pub use script::{Call, Load, Naming};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec, Write};

@@ -2,7 +2,7 @@
 //! what the rows do.
 
 use super::{Args, Spec};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::OnceLock;
 
 /// A row with its place among all rows, and its subcommands.
 pub struct Command {
@@ -33,11 +33,7 @@ pub struct Registry {
     table: Vec<u16>,
 }
 
-/// What `rename-command` says; set once, before the registry is made.
-static RENAMES: OnceLock<Vec<(String, String)>> = OnceLock::new();
-
-static REGISTRY: LazyLock<Registry> =
-    LazyLock::new(|| Registry::new(RENAMES.get().map_or(&[], Vec::as_slice)).unwrap_or_default());
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
 
 /// Gives commands other names, in order; an empty one takes a command away. To be called once, before anything else asks
 /// for a command.
@@ -47,16 +43,15 @@ static REGISTRY: LazyLock<Registry> =
 pub fn rename_commands<'a>(renames: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), String> {
     let renames: Vec<(String, String)> =
         renames.map(|(from, to)| (from.to_ascii_lowercase(), to.to_ascii_lowercase())).collect();
-    Registry::new(&renames)?;
     // Who calls it a second time is late: the names are known by then.
-    let _ = RENAMES.set(renames);
+    let _ = REGISTRY.set(Registry::new(&renames)?);
     Ok(())
 }
 
 /// The registry.
 #[inline]
 pub fn registry() -> &'static Registry {
-    &REGISTRY
+    REGISTRY.get_or_init(|| Registry::new(&[]).unwrap_or_default())
 }
 
 const TABLE_SIZE: usize = 2048;
@@ -146,22 +141,27 @@ impl Registry {
 /// subcommand gives the container.
 #[inline]
 pub fn find(args: &Args<'_>) -> Option<&'static Command> {
-    let command = REGISTRY.find(args.get(0)?)?;
+    let command = registry().find(args.get(0)?)?;
     if command.subcommands.is_empty() || args.len() < 2 {
         return Some(command);
     }
     Some(command.subcommands.iter().find(|sub| args.is(1, sub.short_name())).unwrap_or(command))
 }
 
+/// The same, but for a container with an unknown subcommand nothing.
+pub(super) fn find_whole(args: &Args<'_>) -> Option<&'static Command> {
+    find(args).filter(|command| command.subcommands.is_empty() || args.len() == 1)
+}
+
 /// The command of a full name (`get`, `config|get`), as clients call it.
 pub fn find_sub(name: &[u8]) -> Option<&'static Command> {
-    below(name, |name| REGISTRY.find(name))
+    below(name, |name| registry().find(name))
 }
 
 /// The command of a full name in the table, whatever clients call it: what ACL rules name.
 pub(super) fn find_original(name: &[u8]) -> Option<&'static Command> {
     let lower = name.to_ascii_lowercase();
-    let commands = REGISTRY.commands();
+    let commands = registry().commands();
     below(&lower, |name| {
         commands.binary_search_by(|command| command.spec.name.as_bytes().cmp(name)).ok().map(|at| &commands[at])
     })

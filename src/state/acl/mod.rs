@@ -56,17 +56,15 @@ impl Acl {
             users: RwLock::default(),
             changing: Mutex::default(),
             epoch: AtomicU64::new(0),
-            next_id: AtomicU64::new(1),
+            // The default user is the first: connections begin with that one.
+            next_id: AtomicU64::new(0),
             rows,
             nopass: AtomicBool::new(true),
             open: AtomicBool::new(true),
             log: AclLog::default(),
             refused: Refused::default(),
         };
-        acl.publish(BTreeMap::from([(
-            acl.default_user_at_start().name.clone(),
-            Arc::new(acl.default_user_at_start()),
-        )]));
+        acl.put(acl.default_user_at_start());
         acl.set_default_password(password);
         acl
     }
@@ -149,8 +147,8 @@ impl Acl {
         self.users.read().values().cloned().collect()
     }
 
-    /// Changes a user, or makes one of what `change` is given; nothing if that fails. Returns the one before and the
-    /// one after.
+    /// Changes a user, or makes one of what `change` is given; nothing if that fails. Returns it as it is
+    /// then.
     ///
     /// # Errors
     /// That of `change`.
@@ -158,11 +156,10 @@ impl Acl {
         &self,
         name: &[u8],
         change: impl FnOnce(Option<&User>) -> Result<User, E>,
-    ) -> Result<(Option<Arc<User>>, Arc<User>), E> {
+    ) -> Result<Arc<User>, E> {
         let _one_at_a_time = self.changing.lock();
-        let before = self.get(name);
-        let after = change(before.as_deref())?;
-        Ok((before, self.put(after)))
+        let after = change(self.get(name).as_deref())?;
+        Ok(self.put(after))
     }
 
     /// Removes users; returns those that were there. The default user stays.
@@ -198,7 +195,7 @@ impl Acl {
     }
 
     /// A user as it is now; None if it was removed, though another may bear its name.
-    fn current(&self, user: &User) -> Option<Arc<User>> {
+    pub fn current(&self, user: &User) -> Option<Arc<User>> {
         self.get(&user.name).filter(|now| now.id == user.id)
     }
 
@@ -286,7 +283,7 @@ mod tests {
     }
 
     fn add(acl: &Acl, name: &str) -> Arc<User> {
-        acl.change::<()>(name.as_bytes(), |_| Ok(User::new(name.as_bytes(), Selector::none(100, false)))).unwrap().1
+        acl.change::<()>(name.as_bytes(), |_| Ok(User::new(name.as_bytes(), Selector::none(100, false)))).unwrap()
     }
 
     #[test]

@@ -83,11 +83,6 @@ impl User {
         }
     }
 
-    /// True if the other is the same user, whatever its rules were then.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-
     /// True if it may do everything: nothing needs to be looked at.
     #[inline]
     pub fn is_free(&self) -> bool {
