@@ -26,6 +26,11 @@ pub fn next() -> u64 {
     })
 }
 
+/// A number from 0 up to 1.
+pub fn share() -> f64 {
+    (next() >> 11) as f64 / (1u64 << 53) as f64
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -1,9 +1,6 @@
 //! Who removes much waits for nothing: what was removed is freed by a thread of its own.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use crate::support::{Client, PATIENCE, Server, Value};
+use crate::support::{Client, Server, Value, until};
 
 const ELEMENTS: usize = 5000;
 
@@ -59,11 +56,7 @@ fn what_is_large_is_freed_elsewhere() {
         fill(&mut client, kind);
         let before = freed(&mut client);
         assert!(!client.cmd(&words(&command)).is_error(), "{kind}: {command}");
-        let deadline = Instant::now() + PATIENCE;
-        while freed(&mut client) == before {
-            assert!(Instant::now() < deadline, "{kind}: {command}: nothing is freed elsewhere");
-            thread::sleep(Duration::from_millis(2));
-        }
+        until(&format!("{kind}: {command}: something to be freed elsewhere"), || freed(&mut client) != before);
         let len = match (kind, command.as_str()) {
             (_, command) if command.contains("DEL") || command.contains("SPOP") || command.contains("inf") => 0,
             ("list", "SET k v") => continue,

@@ -63,6 +63,21 @@ fn commands_are_called_by_other_names_as_in_real_servers() {
     assert_eq!(count(&tested) + 1, count(&Server::cenote().start()), "one command is gone");
 }
 
+/// A refused EXEC was known by the client's word for it: under another name it left the transaction open.
+#[test]
+fn a_refused_transaction_is_over_whatever_exec_is_called() {
+    let config = "rename-command exec commit\n";
+    let tested = Server::cenote().config(config).start();
+    let oracles = [Oracle::Redis8, Oracle::Valkey9].map(|oracle| Server::oracle(oracle).config(config).start());
+    let (mut client, mut others) = (tested.client(), oracles.each_ref().map(Server::client));
+    for command in ["MULTI", "SET k v", "commit x", "GET k", "MULTI", "SET k v", "commit", "GET k", "EXEC"] {
+        let words: Vec<_> = command.split(' ').collect();
+        let reply = client.cmd(&words);
+        let theirs = others.each_mut().map(|other| other.cmd(&words));
+        assert!(theirs.contains(&reply), "{command}: {reply:?}, there {theirs:?}");
+    }
+}
+
 #[test]
 fn names_that_cannot_be_stop_the_start() {
     for (line, told) in [("rename-command nosuch x", "no such command"), ("rename-command get set", "already")] {

@@ -58,6 +58,18 @@ fn a_script_that_does_not_end_is_killed_from_any_connection() {
     }
 }
 
+/// Who met the script was told to wait for a pause that was another one, and asked again without letting its worker serve
+/// anybody else: so the script of that worker never went on, and with `busy-reply-threshold` 0 nothing ended it.
+#[test]
+fn a_script_goes_on_while_writes_are_paused() {
+    let server = Server::cenote().args(["--workers", "1", "--busy-reply-threshold", "0"]).start();
+    let (mut runner, mut other) = (server.client(), server.client());
+    assert_eq!(other.cmd(&["CLIENT", "PAUSE", "60000", "WRITE"]), Value::ok());
+    runner.send(&["EVAL_RO", "for i = 1, 1e7 do end return 1", "0"]).unwrap();
+    assert_eq!(other.cmd(&["GET", "k"]), Value::Nil);
+    assert_eq!(runner.read_reply().unwrap().value, Value::Int(1));
+}
+
 #[test]
 fn an_error_that_ends_a_script_is_not_caught() {
     let server = server(1);

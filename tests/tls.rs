@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, Port, Server, ServerBuilder, TempDir, Value, run, tool};
+use crate::support::{PATIENCE, Port, Server, ServerBuilder, TempDir, Value, run, tool, until};
 
 /// As long as a busy machine may need for what takes a second.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -137,14 +137,6 @@ impl Tunnel {
         let _ = self.child.kill();
         let _ = self.child.wait();
         rest
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, PATIENCE, Random, Server, Value};
+use crate::support::{Client, PATIENCE, Random, Server, Value, until};
 
 fn run(client: &mut Client, line: &str) -> Value {
     client.cmd(&line.split(' ').collect::<Vec<_>>())
 }
 
-fn tracking(server: &Server, options: &str) -> Client {
+pub(crate) fn tracking(server: &Server, options: &str) -> Client {
     let mut client = server.client();
     client.hello(3);
     assert_eq!(run(&mut client, format!("CLIENT TRACKING ON {options}").trim()), Value::ok());
@@ -37,7 +37,7 @@ fn expect(client: &mut Client, wanted: &[&str]) {
 
 /// Nothing has come: the next thing that does is the answer to this.
 #[track_caller]
-fn expect_nothing(client: &mut Client) {
+pub(crate) fn expect_nothing(client: &mut Client) {
     assert_eq!(run(client, "PING"), Value::simple("PONG"));
 }
 
@@ -45,15 +45,6 @@ fn figure(client: &mut Client, section: &str, name: &str) -> i64 {
     let text = client.cmd(&["INFO", section]).text().unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

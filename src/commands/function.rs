@@ -145,9 +145,7 @@ fn dump(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 
 fn flush(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() > 3 {
-        let name = String::from_utf8_lossy(args.at(1));
-        let text = format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try FUNCTION HELP.");
-        return fail(reply, &text);
+        return help::wrong_subcommand("FUNCTION", args, reply);
     }
     if args.len() == 3 && !args.is(2, "sync") && !args.is(2, "async") {
         return fail(reply, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option");

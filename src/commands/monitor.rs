@@ -3,7 +3,7 @@
 use super::{Args, Ctx, Flags, Outcome, Run, Spec, is_secret};
 use crate::clock;
 use crate::protocol::Reply;
-use crate::state::{Client, State};
+use crate::state::{Client, State, pubsub_limit};
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 
@@ -26,38 +26,39 @@ fn monitor(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Shows the monitors a command that `client` has run. One with more than `limit` bytes waiting is closed.
+/// Shows the monitors a command that `client` has run. One with too many bytes waiting is closed.
 #[cold]
-pub fn feed_monitors(state: &State, client: &Client, spec: &Spec, args: &Args<'_>, limit: usize) {
+pub fn feed_monitors(state: &State, client: &Client, spec: &Spec, args: &Args<'_>) {
     if !spec.flags.any(Flags::ADMIN.or(Flags::SKIP_MONITOR)) {
-        feed(state, client, spec.name, args, limit);
+        feed(state, client, spec.name, args);
     }
 }
 
 /// Shows them a command that runs a script: ahead of the script's own, so not when it is over as others.
 #[cold]
-pub fn feed_script(state: &State, client: &Client, args: &Args<'_>, limit: usize) {
-    feed(state, client, "", args, limit);
+pub fn feed_script(state: &State, client: &Client, args: &Args<'_>) {
+    feed(state, client, "", args);
 }
 
 /// Shows them a command that a script runs, in database `db`.
 #[cold]
-pub fn feed_script_call(state: &State, db: usize, spec: &Spec, args: &Args<'_>, limit: usize) {
+pub fn feed_script_call(state: &State, db: usize, spec: &Spec, args: &Args<'_>) {
     if !spec.flags.any(Flags::ADMIN.or(Flags::SKIP_MONITOR)) {
-        send(state, line(clock::now_us(), db, "lua", spec.name, args), limit);
+        send(state, line(clock::now_us(), db, "lua", spec.name, args));
     }
 }
 
-fn feed(state: &State, client: &Client, command: &str, args: &Args<'_>, limit: usize) {
+fn feed(state: &State, client: &Client, command: &str, args: &Args<'_>) {
     let origin = &client.info.origin;
     let from = match origin.addr.strip_suffix(":0") {
         Some(path) if origin.is_unix => format!("unix:{path}"),
         _ => origin.addr.clone(),
     };
-    send(state, line(clock::now_us(), client.db(), &from, command, args), limit);
+    send(state, line(clock::now_us(), client.db(), &from, command, args));
 }
 
-fn send(state: &State, line: Vec<u8>, limit: usize) {
+fn send(state: &State, line: Vec<u8>) {
+    let limit = pubsub_limit(&state.config.load());
     let dropped = state.monitors.send(&Bytes::from(line), limit);
     if dropped > 0 {
         tracing::warn!("closed {dropped} monitors: more unsent lines than client-output-buffer-limit");

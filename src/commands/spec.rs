@@ -241,6 +241,12 @@ impl Spec {
         self.acl.any(Acl::SET.or(Acl::SORTEDSET).or(Acl::LIST).or(Acl::HASH).or(Acl::GEO).or(Acl::STREAM))
     }
 
+    /// True if it may have so many arguments, its name included.
+    #[inline]
+    pub const fn fits(&self, args: usize) -> bool {
+        if self.arity >= 0 { args == self.arity as usize } else { args >= self.arity.unsigned_abs() as usize }
+    }
+
     /// All ACL categories: those of the row and those that follow from the flags.
     pub fn categories(&self) -> Acl {
         let mut all = self.acl;
@@ -413,8 +419,11 @@ impl Keys {
     }
 
     /// The same, with what the command does with the key.
-    pub fn each_with(self, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlags)) -> bool {
-        self.specs().iter().all(|spec| spec.each(args, &mut |index| found(index, spec.flags)))
+    pub fn each_with(self, command: &str, args: &Args<'_>, mut found: impl FnMut(usize, KeyFlags)) -> bool {
+        self.specs().iter().all(|spec| {
+            let flags = spec.flags_with(command, args);
+            spec.each(args, &mut |index| found(index, flags))
+        })
     }
 
     /// Which of the key arguments, counted as [`Keys::each`] gives them, get a value whatever is there: those of one

@@ -20,7 +20,7 @@ impl Dispatch<'_> {
         if !command.subcommands.is_empty() && args.len() > 1 {
             return Err(Refusal::Error(unknown_subcommand(command.called, args.at(1)), None));
         }
-        if !arity_fits(spec.arity, args.len()) {
+        if !spec.fits(args.len()) {
             let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
             return Err(Refusal::error(text, command));
         }
@@ -110,11 +110,6 @@ fn is_for_subscribers(spec: &Spec) -> bool {
             | "quit"
             | "reset"
     )
-}
-
-#[inline]
-pub(super) fn arity_fits(arity: i32, args: usize) -> bool {
-    if arity >= 0 { args == arity as usize } else { args >= arity.unsigned_abs() as usize }
 }
 
 const DEBUG_REFUSED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \

@@ -91,8 +91,7 @@ impl Blocked {
         let start = Output::new().mark();
         if out.is_error_since(start) {
             counts.failed.add(1);
-            stats.errors.add(1);
-            stats.error_kinds.note(out.since(start));
+            stats.count_error(out.since(start));
         }
         self.answers.then_some(out)
     }
@@ -121,6 +120,16 @@ pub(super) struct Around<'a> {
     pub(super) now: i64,
     /// The connection that it came from.
     pub(super) by: Option<u64>,
+}
+
+/// What a command answers that would wait, where nothing can: in `within`.
+pub(super) fn answer_at_once(outcome: &Outcome, within: &str, reply: &mut Reply<'_>) {
+    match outcome {
+        Outcome::Block(block) => block.nil.write(reply),
+        Outcome::Sleep(_) => reply.ok(),
+        Outcome::Later(_) => reply.error(&format!("ERR this command takes its time and cannot run in {within}")),
+        Outcome::Done | Outcome::Close | Outcome::Shutdown => {}
+    }
 }
 
 /// Tells what happened in these locked shards, and returns the keys that are ready, in the order in which they changed.

@@ -1,20 +1,18 @@
 //! The commands of a running script: whether they may run, and on which shards. It must not know Lua.
 
-use super::admit::arity_fits;
 use super::block::{self, Around};
 use super::dispatch::track;
 use super::locks::Held;
 use super::script::{self, Progress};
 use super::write::{self, Judgement, Within};
 use crate::clock;
-use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run};
+use crate::commands::{self, Args, Command, Ctx, DataFn, Flags, Outcome, Run};
 use crate::config::Config;
 use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::script::Host;
 use crate::state::acl::Context;
-use crate::state::{self, Client, State, WorkerStats};
-use std::borrow::Cow;
+use crate::state::{Client, State, WorkerStats};
 use std::sync::Arc;
 
 /// The shards that a script works on.
@@ -38,14 +36,14 @@ pub(super) struct Calls<'a, 'h, 's> {
 
 impl Calls<'_, '_, '_> {
     /// Finds a command and sees whether it may run here; or the error.
-    fn admit(&self, args: &Args<'_>) -> Result<&'static Command, Cow<'static, str>> {
+    fn admit(&self, args: &Args<'_>) -> Result<&'static Command, &'static str> {
         let command = commands::find(args).ok_or("ERR Unknown Redis command called from script")?;
         let spec = command.spec;
         if !command.subcommands.is_empty() && args.len() > 1 {
-            return Err("ERR Unknown Redis command called from script".into());
+            return Err("ERR Unknown Redis command called from script");
         }
-        if !arity_fits(spec.arity, args.len()) {
-            return Err("ERR Wrong number of args calling Redis command from script".into());
+        if !spec.fits(args.len()) {
+            return Err("ERR Wrong number of args calling Redis command from script");
         }
         let runs_here = match spec.run {
             Run::Data(_) | Run::Walk(_) => true,
@@ -53,14 +51,14 @@ impl Calls<'_, '_, '_> {
             _ => false,
         };
         if spec.flags.has(Flags::NOSCRIPT) || !runs_here {
-            return Err("ERR This Redis command is not allowed from script".into());
+            return Err("ERR This Redis command is not allowed from script");
         }
         let writes = spec.flags.any(Flags::WRITE.or(Flags::MAY_REPLICATE));
         if writes && self.progress.read_only {
-            return Err("ERR Write commands are not allowed from read-only scripts.".into());
+            return Err("ERR Write commands are not allowed from read-only scripts.");
         }
         if self.progress.is_full && !self.progress.wrote && spec.flags.has(Flags::DENYOOM) {
-            return Err(commands::OUT_OF_MEMORY.into());
+            return Err(commands::OUT_OF_MEMORY);
         }
         Ok(command)
     }
@@ -90,20 +88,13 @@ impl Calls<'_, '_, '_> {
             }
             Run::Exec | Run::Script(_) | Run::Load(_) | Run::Container => Outcome::Done,
         };
-        let mut reply = Reply::new(out, version);
-        match outcome {
-            // Nothing waits in a script.
-            Outcome::Block(block) => block.nil.write(&mut reply),
-            Outcome::Sleep(_) => reply.ok(),
-            Outcome::Later(_) => reply.error("ERR this command takes its time and cannot run in a script"),
-            Outcome::Done | Outcome::Close | Outcome::Shutdown => {}
-        }
+        block::answer_at_once(&outcome, "a script", &mut Reply::new(out, version));
     }
 
     fn run_data(
         &mut self,
         command: &'static Command,
-        run: fn(&mut View<'_, '_>, &Args<'_>, &mut Reply<'_>) -> Outcome,
+        run: DataFn,
         args: &Args<'_>,
         version: Version,
         out: &mut Output,
@@ -135,7 +126,7 @@ impl Calls<'_, '_, '_> {
         };
         let (db, now, access) = (self.client.db(), self.progress.now, self.progress.access);
         let limits = &self.config.limits;
-        let may_reach = !command.spec.keys.reach_all(args) || commands::may_reach(&self.client.user, command, args, db);
+        let may_reach = commands::may_reach(&self.client.user, command, args, db);
         let client = &mut *self.client;
         let mut run_on = |shards: &mut [&mut Shard], keys: &[Key<'_>]| {
             let mut view = View::new(shards, keys, db, now, access).with_limits(limits).with_reach(may_reach);
@@ -184,7 +175,7 @@ impl Host for Calls<'_, '_, '_> {
         let mark = out.mark();
         let command = match self.admit(&args) {
             Ok(command) => command,
-            Err(text) => return Reply::new(out, version).error(&text),
+            Err(text) => return Reply::new(out, version).error(text),
         };
         let now = self.progress.now;
         if let Err(denied) = commands::permit(self.state, self.client, Context::Script, command, &args, now) {
@@ -193,8 +184,7 @@ impl Host for Calls<'_, '_, '_> {
         }
         self.progress.wrote |= command.spec.flags.has(Flags::WRITE);
         if !self.state.monitors.is_empty() {
-            let limit = state::pubsub_limit(self.config);
-            commands::feed_script_call(self.state, self.client.db(), command.spec, &args, limit);
+            commands::feed_script_call(self.state, self.client.db(), command.spec, &args);
         }
         let start = clock::monotonic_ns();
         self.run(command, &args, version, out);
@@ -202,8 +192,7 @@ impl Host for Calls<'_, '_, '_> {
         stats.record(clock::monotonic_ns() - start, self.config.latency_tracking);
         if out.is_error_since(mark) {
             stats.failed.add(1);
-            self.stats.errors.add(1);
-            self.stats.error_kinds.note(out.since(mark));
+            self.stats.count_error(out.since(mark));
         }
         if keyspace::take_stirred() {
             let by = Some(self.client.info.id);

@@ -2,7 +2,7 @@
 //! locked once, in ascending order, its keys are fetched into the cache together, and its commands run one after
 //! the other. So a pipeline waits for memory once, not once per command. It must not know sockets.
 
-use super::admit::{Refusal, arity_fits};
+use super::admit::Refusal;
 use super::block::{self, Around, Blocked};
 use super::fill::{self, Fill, Filled, Interest};
 use super::locks::Locks;
@@ -191,7 +191,7 @@ impl<'d> Dispatch<'d> {
             if !matches!(spec.run, Run::Data(_)) || spec.keys.reach_all(&args) || changed.is_full() {
                 return;
             }
-            if !arity_fits(spec.arity, args.len()) {
+            if !spec.fits(args.len()) {
                 continue;
             }
             let fills = spec.fill.with(&args) != commands::Fill::No
@@ -334,12 +334,14 @@ impl<'d> Dispatch<'d> {
     }
 
     /// What is due for a connection that tracks keys, behind a command that ran by itself.
-    fn settle_tracking(&mut self, args: &Args<'_>, after: Option<&After>) {
+    pub(super) fn settle_tracking(&mut self, args: &Args<'_>, after: Option<&After>) {
         let Some(tracking) = &mut self.client.tracking else { return };
-        // CLIENT CACHING is for the next command, which has not run if it waits; a transaction is one command.
-        if !matches!(after, Some(After::Fill(..) | After::Paused(..)))
+        let is_client = |command: &Command| command.spec.name.starts_with("client");
+        // CLIENT CACHING is for the next command, which is not over if it waits; a transaction is one command.
+        if tracking.caching
+            && !matches!(after, Some(After::Fill(..) | After::Paused(..) | After::Script(..)))
             && self.client.multi.is_none()
-            && !args.is(0, "client")
+            && !commands::find(args).is_some_and(is_client)
         {
             tracking.caching = false;
         }
@@ -364,14 +366,14 @@ impl<'d> Dispatch<'d> {
         let mark = out.mark();
         let command = match self.admit(&args, batch.now, inside.is_some()) {
             Ok(command) => command,
-            Err(refusal) => return self.refuse(refusal, &args, index, out),
+            Err(refusal) => return self.refuse(refusal, index, out),
         };
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         if self.client.multi.is_some() && !multi::runs_at_once(command.spec) {
             if let Judgement::Refused(line) =
                 write::judge(self.state, self.client.db(), command, &args, Within::Transaction)
             {
-                return self.refuse(Refusal::error(line, command), &args, index, out);
+                return self.refuse(Refusal::error(line, command), index, out);
             }
             let fits = self.queue(command, &args, out);
             self.mute(out, mark);
@@ -399,8 +401,7 @@ impl<'d> Dispatch<'d> {
         }
         self.mute(out, mark);
         if !self.state.monitors.is_empty() {
-            let limit = state::pubsub_limit(self.config);
-            commands::feed_monitors(self.state, self.client, command.spec, &args, limit);
+            commands::feed_monitors(self.state, self.client, command.spec, &args);
         }
         self.take_pushes(out);
         match outcome {
@@ -424,7 +425,7 @@ impl<'d> Dispatch<'d> {
     }
 
     /// Tells why a request does not run.
-    fn refuse(&mut self, refusal: Refusal, args: &Args<'_>, index: usize, out: &mut Output) -> Option<After> {
+    fn refuse(&mut self, refusal: Refusal, index: usize, out: &mut Output) -> Option<After> {
         let (text, command) = match refusal {
             Refusal::Error(text, command) => (text, command),
             Refusal::Http => {
@@ -434,13 +435,13 @@ impl<'d> Dispatch<'d> {
             Refusal::Paused(until) => return Some(After::Paused(index, until)),
         };
         let mark = out.mark();
-        if args.is(0, "exec") {
+        if command.is_some_and(|command| matches!(command.spec.run, Run::Exec)) {
             self.abort(&text, out);
         } else {
             self.client.multi.iter_mut().for_each(|multi| multi.failed = true);
             Reply::new(out, self.client.version).error_bytes(&text);
         }
-        self.count_error(out.since(mark));
+        self.stats.count_error(out.since(mark));
         if let Some(command) = command {
             self.stats.commands[command.id].rejected.add(1);
         }
@@ -536,7 +537,7 @@ impl<'d> Dispatch<'d> {
         let numbers = std::mem::take(&mut locks.numbers);
         let mut shards = locks.shards();
         let access = self.access(batch);
-        let may_reach = self.may_reach(command, args);
+        let may_reach = commands::may_reach(&self.client.user, command, args, self.client.db());
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
         let view = view.with_reach(may_reach);
         let mut view = view.with_loaded(&loaded);
@@ -575,12 +576,6 @@ impl<'d> Dispatch<'d> {
         }
         keyspace::free(self.garbage);
         ran
-    }
-
-    /// Whether a command that names keys by values may read them.
-    pub(super) fn may_reach(&self, command: &Command, args: &Args<'_>) -> bool {
-        let reaches = command.spec.keys.reach_all(args);
-        !reaches || commands::may_reach(&self.client.user, command, args, self.client.db())
     }
 
     /// Runs a data command, unless a key must be loaded first; it has waited for loads `round` times.
@@ -661,18 +656,12 @@ impl<'d> Dispatch<'d> {
         self.client.info.last_command.store(command.id as u32 + 1, Ordering::Relaxed);
         if out.is_error_since(mark) {
             stats.failed.add(1);
-            self.count_error(out.since(mark));
+            self.stats.count_error(out.since(mark));
         }
         if ns >= batch.slow_ns {
             self.slow(command, args, ns, batch.now);
         }
         self.note_size(command, args, out.len_since(mark), batch.now);
-    }
-
-    #[cold]
-    pub(super) fn count_error(&self, text: &[u8]) {
-        self.stats.errors.add(1);
-        self.stats.error_kinds.note(text);
     }
 
     /// CLIENT REPLY: takes back the reply of a connection that wants none.
@@ -699,7 +688,7 @@ pub(super) fn track(client: &Client, spec: &Spec, view: &mut View<'_, '_>) {
         && spec.flags.has(Flags::READONLY)
         && let Some((tracker, is_listed)) = client.tracker()
     {
-        view.track(&tracker, is_listed);
+        view.track(tracker, is_listed);
     }
 }
 
@@ -722,7 +711,7 @@ fn plan<'a>(
     let command = commands::find(args)?;
     let Run::Data(run) = command.spec.run else { return None };
     let is_special = command.spec.flags.has(Flags::BLOCKING) || command.spec.keys.reach_all(args);
-    if is_special || !arity_fits(command.spec.arity, args.len()) || !may(command) {
+    if is_special || !command.spec.fits(args.len()) || !may(command) {
         return None;
     }
     if has_routes && fills_before(command, args) {

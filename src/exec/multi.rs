@@ -16,7 +16,7 @@ use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run, Spec};
 use crate::keyspace::{self, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Output, Reply};
 use crate::state::acl::Context;
-use crate::state::{self, Inside, Multi, Watched, Watching};
+use crate::state::{Inside, Multi, Watched, Watching};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -275,7 +275,7 @@ impl Dispatch<'_> {
                     };
                     let mut view = View::new(shards, &keys[own.clone()], db, batch.now, access)
                         .with_limits(&self.config.limits)
-                        .with_reach(self.may_reach(command, args));
+                        .with_reach(commands::may_reach(&self.client.user, command, args, db));
                     let outcome = run(&mut view, args, &mut Reply::new(out, version));
                     track(self.client, command.spec, &mut view);
                     if !out.is_error_since(mark) {
@@ -320,7 +320,7 @@ impl Dispatch<'_> {
         };
         let mark = out.mark();
         Reply::new(out, self.client.version).error(&denied.text_in_exec());
-        self.count_error(out.since(mark));
+        self.stats.count_error(out.since(mark));
         self.stats.commands[command.id].rejected.add(1);
         false
     }
@@ -328,16 +328,9 @@ impl Dispatch<'_> {
     /// Writes what a command left to be written, and shows it to the monitors. Returns the transaction's outcome.
     fn after_queued(&mut self, queued: &Queued<'_>, before: Outcome, outcome: Outcome, out: &mut Output) -> Outcome {
         let mut reply = Reply::new(out, self.client.version);
-        match &outcome {
-            // Nothing waits in a transaction.
-            Outcome::Block(block) => block.nil.write(&mut reply),
-            Outcome::Sleep(_) => reply.ok(),
-            Outcome::Later(_) => reply.error("ERR this command takes its time and cannot run in a transaction"),
-            _ => {}
-        }
+        block::answer_at_once(&outcome, "a transaction", &mut reply);
         if !self.state.monitors.is_empty() {
-            let limit = state::pubsub_limit(self.config);
-            commands::feed_monitors(self.state, self.client, queued.command.spec, &queued.args, limit);
+            commands::feed_monitors(self.state, self.client, queued.command.spec, &queued.args);
         }
         let slept = |outcome: &Outcome| if let Outcome::Sleep(time) = outcome { *time } else { Duration::ZERO };
         match (before, outcome) {

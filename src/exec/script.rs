@@ -12,7 +12,7 @@ use crate::commands::{self, Args, Call, Load, Naming, Outcome};
 use crate::keyspace::{self, Access, Key, Ready, Shard, View};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::rdb;
-use crate::script::{Engine, Flags, Host, Library, Program, Ran, Script};
+use crate::script::{Engine, Flags, Host, Library, Program, Ran, Script, sha1_hex};
 use crate::state::{self, Policy, State};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -186,6 +186,11 @@ impl Dispatch<'_> {
     }
 
     fn compiled(&self, body: &[u8], kept: bool, now: i64) -> Result<Arc<Script>, String> {
+        // What this worker has compiled needs no look at what all have.
+        if !kept && let Some(script) = with_engine(|engine| engine.known(&sha1_hex(body)))? {
+            script.used_at.store(now, Ordering::Relaxed);
+            return Ok(script);
+        }
         let script = self.state.scripts.of(body)?;
         with_engine(|engine| engine.compile(&script))??;
         self.state.scripts.add(&script, kept, now);
@@ -252,8 +257,10 @@ impl Dispatch<'_> {
                 return Ok(Scripted::Done);
             }
         };
-        if self.state.sources.has_routes() && !self.fill_declared(batch, (args, keys), filled, out)? {
-            return Ok(Scripted::Done);
+        if self.state.sources.has_routes()
+            && let Some(scripted) = self.fill_declared(batch, (args, keys), filled, out)?
+        {
+            return Ok(scripted);
         }
         let Some(alone) = Alone::new(self.state) else { return Ok(Scripted::Barred) };
         self.show_monitors(args);
@@ -332,6 +339,7 @@ impl Dispatch<'_> {
         let mark = out.mark();
         self.state.scripts.ended();
         self.finish_script(progress, alone, &mut out);
+        self.settle_tracking(&args, None);
         if let Some(command) = commands::find(&args) {
             let mut batch = Batch::of_one(&running.buf, &running.spans, running.started, now, self.slow_ns());
             self.record(&mut batch, command, &args, &out, mark);
@@ -344,21 +352,15 @@ impl Dispatch<'_> {
 
     fn show_monitors(&self, args: &Args<'_>) {
         if !self.state.monitors.is_empty() {
-            let limit = state::pubsub_limit(self.config);
-            commands::feed_script(self.state, self.client, args, limit);
+            commands::feed_script(self.state, self.client, args);
         }
     }
 
     /// What a command names, and how many keys it is given; or the error.
     fn admit_script(&self, batch: &Batch<'_>, call: Call, args: &Args<'_>) -> Result<(Named, usize), String> {
-        let function = match call.naming {
-            Naming::Function => {
-                let set = self.state.functions.load();
-                let found = set.find(args.at(1)).map(|(library, info)| (Arc::clone(library), info.clone()));
-                Some(found.ok_or("ERR Function not found")?)
-            }
-            _ => None,
-        };
+        let libraries = matches!(call.naming, Naming::Function).then(|| self.state.functions.load());
+        let function =
+            libraries.as_ref().map(|all| all.find(args.at(1)).ok_or("ERR Function not found")).transpose()?;
         let no_number = if function.is_some() { "ERR Bad number of keys provided" } else { commands::NOT_AN_INTEGER };
         let keys = args.integer(2).ok_or(no_number)?;
         if keys > args.len() as i64 - 3 {
@@ -368,12 +370,13 @@ impl Dispatch<'_> {
         let named = match (call.naming, function) {
             (_, Some((library, info))) => {
                 with_engine(|engine| {
-                    let ensured = engine.ensure(&library, &mut Logging);
-                    let set = self.state.functions.load();
-                    engine.forget(|other| !set.has(other) && !Arc::ptr_eq(other, &library));
-                    ensured
+                    if engine.ensure(library, &mut Logging)? {
+                        let set = self.state.functions.load();
+                        engine.forget(|other| !set.has(other) && !Arc::ptr_eq(other, library));
+                    }
+                    Ok::<_, String>(())
                 })??;
-                Named::Function(library, info.name, info.flags)
+                Named::Function(Arc::clone(library), info.name.clone(), info.flags)
             }
             (Naming::Sha, _) => Named::Script(self.known(args.at(1), batch.now)?),
             _ => Named::Script(self.compiled(args.at(1), false, batch.now)?),
@@ -390,20 +393,20 @@ impl Dispatch<'_> {
         Ok((named, keys))
     }
 
-    /// Loads declared keys that are missing, where their routes say so. False if they cannot be: the reply says why.
+    /// Loads declared keys that are missing, where their routes say so. None: the script may run.
     fn fill_declared(
         &self,
         batch: &Batch<'_>,
         (args, keys): (&Args<'_>, usize),
         filled: Option<Filled>,
         out: &mut Output,
-    ) -> Result<bool, Fill> {
+    ) -> Result<Option<Scripted>, Fill> {
         let Filled { loaded, round, .. } = filled.unwrap_or_default();
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(line) => {
                 Reply::new(out, self.client.version).error(&line);
-                return Ok(false);
+                return Ok(Some(Scripted::Done));
             }
         };
         let (keyspace, db, sources) = (&self.state.keyspace, self.client.db(), self.state.sources.load());
@@ -413,8 +416,11 @@ impl Dispatch<'_> {
             Key { bytes, hash, shard: keyspace.shard_of(hash) }
         });
         let mut declared: Vec<_> = declared.collect();
+        if declared.is_empty() {
+            return Ok(None);
+        }
         // Another script runs: it comes again.
-        let Some(_visit) = self.state.gate.visit().filter(|_| !declared.is_empty()) else { return Ok(true) };
+        let Some(_visit) = self.state.gate.visit() else { return Ok(Some(Scripted::Barred)) };
         let mut locks = Locks::of(keyspace, declared.iter().map(|key| key.shard as u16).collect());
         locks.place(&mut declared);
         let mut shards = locks.shards();
@@ -425,7 +431,7 @@ impl Dispatch<'_> {
         {
             return Err(fill);
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// A script by its SHA-1, compiled.

@@ -10,7 +10,7 @@ use super::dispatch::{Batch, Dispatch, Wait};
 use super::fill::Filled;
 use crate::clock;
 use crate::commands::{self, Args, Command, DataFn, Flags, KeyFlags, Later, Outcome};
-use crate::keyspace::{self, Event, Hash, Shard};
+use crate::keyspace::{self, Hash, Shard};
 use crate::protocol::{Output, Reply};
 use crate::source::{Params, Route, Sources, Verb, Write, WriteError, WriteMode};
 use crate::state::State;
@@ -76,7 +76,7 @@ pub(super) fn judge(state: &State, db: usize, command: &Command, args: &Args<'_>
     let sources = state.sources.load();
     let mut through = Vec::new();
     let (mut others, mut dependents, mut refused) = (Vec::new(), Vec::new(), None);
-    spec.keys.each_with(args, |index, flags| {
+    spec.keys.each_with(spec.name, args, |index, flags| {
         let key = args.at(index);
         if flags.any(KeyFlags::RO.or(KeyFlags::NOT_KEY)) || refused.is_some() {
             return;
@@ -248,7 +248,7 @@ fn drop_key(state: &Arc<State>, db: usize, hash: Hash, key: &[u8]) -> bool {
     let now = clock::now_ms();
     let shard = state.keyspace.shard_of(hash);
     let mut locked = state.keyspace.lock(shard);
-    let was_there = remove(&mut locked, db, hash, key, now);
+    let was_there = locked.void((db, hash, key), now);
     let mut garbage = std::mem::take(&mut locked.garbage);
     drop(locked);
     keyspace::free(&mut garbage);
@@ -256,16 +256,6 @@ fn drop_key(state: &Arc<State>, db: usize, hash: Hash, key: &[u8]) -> bool {
         super::block::settle_shard(state, shard, now);
     }
     was_there
-}
-
-/// Removes a key, or voids what is being loaded of it; true if it was there.
-fn remove(shard: &mut Shard, db: usize, hash: Hash, key: &[u8], now: i64) -> bool {
-    let place = shard.find(db, hash, key, now);
-    match place {
-        Some(place) => shard.remove(db, hash, key, place, Event::DEL),
-        None => shard.forget_load(db, hash),
-    }
-    place.is_some()
 }
 
 /// Drops the keys that are void after a write, whose shards are locked; `place` finds them, in order.
@@ -277,6 +267,6 @@ pub(super) fn drop_dependents(
     mut place: impl FnMut(Hash) -> usize,
 ) {
     for Dependent { hash, key } in dependents {
-        remove(shards[place(*hash)], db, *hash, key, now);
+        shards[place(*hash)].void((db, *hash, key), now);
     }
 }

@@ -161,6 +161,13 @@ impl Shard {
             self.leases.set_post(hash, xid, terms);
         }
         self.leases.note_invalidated(hash, now);
+        let was_there = self.void((db, hash, key), now);
+        self.look_around();
+        was_there
+    }
+
+    /// A key is void: it goes, or what is known and being loaded of it does. True if it was there.
+    pub fn void(&mut self, (db, hash, key): (usize, Hash, &[u8]), now: i64) -> bool {
         let place = self.find(db, hash, key, now);
         match place {
             Some(place) => self.remove(db, hash, key, place, Event::DEL),
@@ -170,7 +177,6 @@ impl Shard {
                 self.lapse(hash, key, true);
             }
         }
-        self.look_around();
         place.is_some()
     }
 

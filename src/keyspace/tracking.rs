@@ -293,7 +293,7 @@ impl Keyspace {
     pub fn trim_tracked(&self, limit: usize, random: u64) -> News {
         let mut news = News::default();
         let first = random as usize % self.shards();
-        for shard in (0..self.shards()).cycle().skip(first).take(TRIM_SHARDS.max(self.shards())) {
+        for shard in (0..self.shards()).cycle().skip(first).take(TRIM_SHARDS.min(self.shards())) {
             let excess = self.tracked().saturating_sub(limit);
             if excess == 0 {
                 break;

@@ -175,7 +175,6 @@ impl Fiber {
     /// Gives it work.
     pub(super) fn begin(&mut self, bridge: &Bridge, job: Job) {
         *bridge.job.borrow_mut() = Some(job);
-        bridge.io().slice_ends = clock::monotonic_ns() + SLICE_NS;
     }
 
     /// It may run for another while.

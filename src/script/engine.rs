@@ -160,14 +160,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Sees that a library is loaded; or the error.
-    pub fn ensure(&mut self, library: &Arc<Library>, host: &mut dyn Host) -> std::result::Result<(), String> {
+    /// Sees that a library is loaded, true if it was not before; or the error.
+    pub fn ensure(&mut self, library: &Arc<Library>, host: &mut dyn Host) -> std::result::Result<bool, String> {
         if self.libraries.get(&library.name).is_some_and(|loaded| Arc::ptr_eq(&loaded.library, library)) {
-            return Ok(());
+            return Ok(false);
         }
         let functions = self.register(library, host)?.into_iter().map(|(info, f)| (info.name, f)).collect();
         self.libraries.insert(library.name.clone(), Loaded { library: Arc::clone(library), functions });
-        Ok(())
+        Ok(true)
     }
 
     /// Forgets libraries that are not in force any more.
@@ -209,7 +209,7 @@ impl Engine {
         io.version = Version::V2;
         io.name.clear();
         io.name.push_str(name);
-        (io.failure, io.ends) = (None, None);
+        (io.reply, io.failure, io.ends) = (Output::new(), None, None);
     }
 
     /// Begins to run a program with these words, the first `keys` of which are keys. False if it is not there.

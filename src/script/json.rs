@@ -376,19 +376,20 @@ impl Parser<'_> {
             },
             _ if rest.starts_with(b"true") || rest.starts_with(b"false") => "T_BOOLEAN",
             _ if rest.starts_with(b"null") => "T_NULL",
-            _ => self.number_token(),
+            _ => self.read_number().err().unwrap_or("T_NUMBER"),
         };
         Err(format!("Expected {wanted} but found {token} at character {}", self.at + 1).into())
     }
 
-    fn number_token(&self) -> &'static str {
+    /// The number that comes next and its length, or what stands there instead.
+    fn read_number(&self) -> std::result::Result<(f64, usize), &'static str> {
         let rest = &self.bytes[self.at..];
+        let (is_plain, is_invalid) = (matches!(rest.first(), Some(b'-' | b'0'..=b'9')), is_invalid_number(rest));
         let allowed = self.settings.decode_invalid.get();
-        let is_plain = matches!(rest.first(), Some(b'-' | b'0'..=b'9'));
-        match () {
-            () if !(is_plain || allowed && is_invalid_number(rest)) => "invalid token",
-            () if strtod(rest).is_none() || !allowed && is_invalid_number(rest) => "invalid number",
-            () => "T_NUMBER",
+        match strtod(rest) {
+            _ if !(is_plain || allowed && is_invalid) => Err("invalid token"),
+            Some(number) if allowed || !is_invalid => Ok(number),
+            _ => Err("invalid number"),
         }
     }
 
@@ -435,18 +436,12 @@ impl Parser<'_> {
     }
 
     fn number(&mut self) -> Faulty<Value> {
-        let rest = &self.bytes[self.at..];
-        let allowed = self.settings.decode_invalid.get();
-        let is_plain = matches!(rest.first(), Some(b'-' | b'0'..=b'9'));
-        if !(is_plain || allowed && is_invalid_number(rest)) {
-            return self.fault("value");
-        }
-        match strtod(rest) {
-            Some((number, len)) if allowed || !is_invalid_number(rest) => {
+        match self.read_number() {
+            Ok((number, len)) => {
                 self.at += len;
                 Ok(Value::Number(number))
             }
-            _ => self.fault("value"),
+            Err(_) => self.fault("value"),
         }
     }
 

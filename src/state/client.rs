@@ -498,12 +498,14 @@ impl Clients {
     /// Closes the connections that take most memory until all take no more than `limit` bytes together. Those with
     /// CLIENT NO-EVICT stay, and count.
     pub fn evict(&self, limit: u64) {
-        let mut sizes: Vec<_> = self.all().into_iter().map(|client| (client.memory() as u64, client)).collect();
+        // What is closed already is as good as gone.
+        let alive = self.all().into_iter().filter(|client| !client.killed.load(Ordering::Relaxed));
+        let mut sizes: Vec<_> = alive.map(|client| (client.memory() as u64, client)).collect();
         let mut total: u64 = sizes.iter().map(|(size, _)| size).sum();
         if total <= limit {
             return;
         }
-        sizes.retain(|(_, client)| !client.no_evict.load(Ordering::Relaxed) && !client.killed.load(Ordering::Relaxed));
+        sizes.retain(|(_, client)| !client.no_evict.load(Ordering::Relaxed));
         sizes.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
         for (size, client) in sizes {
             if total <= limit {

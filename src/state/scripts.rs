@@ -38,6 +38,13 @@ pub struct Running {
     pub wrote: bool,
 }
 
+impl Running {
+    /// True once it has run for `threshold` ms (0: it never is that long).
+    fn is_busy(&self, now: i64, threshold: i64) -> bool {
+        threshold > 0 && now - self.since >= threshold
+    }
+}
+
 /// All scripts.
 #[derive(Debug, Default)]
 pub struct Scripts {
@@ -66,10 +73,19 @@ impl Scripts {
 
     /// Keeps a script that was found to be sound.
     pub fn add(&self, script: &Arc<Script>, kept: bool, now: i64) {
-        script.used_at.store(now, Ordering::Relaxed);
-        script.kept.fetch_or(kept, Ordering::Relaxed);
         let mut all = self.all.lock();
-        if all.insert(script.sha.clone(), Arc::clone(script)).is_some() || kept || all.len() <= EVAL_MAX {
+        let known = all.get(&script.sha).unwrap_or(script);
+        known.used_at.store(now, Ordering::Relaxed);
+        known.kept.fetch_or(kept, Ordering::Relaxed);
+        if all.contains_key(&script.sha) {
+            if !Arc::ptr_eq(known, script) {
+                // Another worker was first: here it is compiled again, from that one's.
+                script.forget();
+            }
+            return;
+        }
+        all.insert(script.sha.clone(), Arc::clone(script));
+        if kept || all.len() <= EVAL_MAX {
             return;
         }
         let passing = || all.values().filter(|script| !script.kept.load(Ordering::Relaxed));
@@ -118,7 +134,7 @@ impl Scripts {
     /// The error for everybody else, once something has run for `threshold` ms (0: it never is that long).
     pub fn busy(&self, now: i64, threshold: i64) -> Option<&'static str> {
         let running = self.running.lock();
-        let running = running.as_ref().filter(|running| threshold > 0 && now - running.since >= threshold)?;
+        let running = running.as_ref().filter(|running| running.is_busy(now, threshold))?;
         Some(if running.is_function { BUSY_FUNCTION } else { BUSY_SCRIPT })
     }
 
@@ -129,10 +145,8 @@ impl Scripts {
 
     /// SCRIPT KILL, or of a function FUNCTION KILL, of what has run for `threshold` ms.
     pub fn kill(&self, function: bool, now: i64, threshold: i64) -> Kill {
-        if self.busy(now, threshold).is_none() {
-            return Kill::NotBusy;
-        }
         match &*self.running.lock() {
+            Some(running) if !running.is_busy(now, threshold) => return Kill::NotBusy,
             None => return Kill::NotBusy,
             Some(running) if running.wrote => return Kill::Wrote,
             Some(running) if running.is_function != function => return Kill::Other,

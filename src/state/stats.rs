@@ -159,6 +159,13 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// Counts an error reply.
+    #[cold]
+    pub fn count_error(&self, text: &[u8]) {
+        self.errors.add(1);
+        self.error_kinds.note(text);
+    }
+
     /// Starts anew.
     pub fn reset(&self) {
         self.commands.iter().for_each(CommandStats::reset);

@@ -76,11 +76,11 @@ impl Client {
     ///
     /// [`View::track`]: crate::keyspace::View::track
     #[inline]
-    pub fn tracker(&self) -> Option<(Arc<Tracker>, bool)> {
+    pub fn tracker(&self) -> Option<(&Arc<Tracker>, bool)> {
         let tracking = self.tracking.as_ref()?;
         let is_listed = tracking.is_listed();
         let keeps = is_listed || tracking.options.mode == TrackingMode::Broadcast;
-        keeps.then(|| (Arc::clone(&tracking.tracker), is_listed))
+        keeps.then_some((&tracking.tracker, is_listed))
     }
 
     /// What CLIENT TRACKING asked for, unless it is off.

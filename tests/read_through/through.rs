@@ -1,7 +1,7 @@
 //! Writes to routed keys: refused, taken to the database first, or followed by the keys that are void after them.
 
-use super::rig::{Rig, error, run, until, words};
-use crate::support::{Client, Value};
+use super::rig::{Rig, error, exec, run, until, words};
+use crate::support::Value;
 
 const TABLES: &str = "
     CREATE TABLE accounts (id int PRIMARY KEY, name text UNIQUE, age int CHECK (age >= 0), note text DEFAULT 'none',
@@ -166,6 +166,7 @@ fn the_databases_refusal_is_one_line_and_changes_nothing() {
         ("SET fixed:1 x", "its keys are not to be written"),
         ("DEL fixed:1", "its keys are not to be written"),
         ("LPUSH fixed:1 x", "its keys are not to be written"),
+        ("BITFIELD fixed:1 SET u8 0 1", "its keys are not to be written"),
     ] {
         let reply = error(run(&mut client, line));
         assert!(reply.starts_with("ERR route '") && reply.ends_with(&format!("': {text}")), "{line}: {reply}");
@@ -189,6 +190,7 @@ fn the_databases_refusal_is_one_line_and_changes_nothing() {
     assert_eq!(rig.postgres.sql("SELECT string_agg(field || value, ',' ORDER BY field) FROM options"), "a1,b2");
     // Reads and TTLs are the cache's.
     assert_eq!(run(&mut client, "GET fixed:1"), Value::bulk("ann"));
+    assert_eq!(run(&mut client, "BITFIELD fixed:1 GET u8 0"), Value::Array(vec![Value::Int(i64::from(b'a'))]));
     assert_eq!(run(&mut client, "EXPIRE fixed:1 100"), Value::Int(1));
     assert_eq!(run(&mut client, "GETEX name:1 EX 100"), Value::bulk("ann"));
     assert_eq!(run(&mut client, "COPY name:1 plain"), Value::Int(1));
@@ -224,12 +226,6 @@ fn dependent_keys_go_with_a_write() {
     assert!(run(&mut client, "HSET account:1 age -1").is_error());
     run(&mut client, "EXPIRE own:1 100");
     assert_eq!(run(&mut client, "EXISTS pages"), Value::Int(1));
-}
-
-fn exec(client: &mut Client, lines: &[&str]) -> Value {
-    assert_eq!(run(client, "MULTI"), Value::ok());
-    lines.iter().for_each(|line| assert_eq!(run(client, line), Value::simple("QUEUED"), "{line}"));
-    run(client, "EXEC")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::rig::{Figures, ROUTES, Rig, run, until};
 use crate::support::{Client, Value};
+use crate::tracking::expect_nothing;
 
 fn start(mode: &str) -> Rig {
     let rig = Rig::with(&format!("invalidate = '{mode}'"), ROUTES, &["--workers", "2"]);
@@ -16,10 +17,7 @@ fn state(rig: &Rig) -> String {
 }
 
 fn tracking(rig: &Rig, options: &str) -> Client {
-    let mut client = rig.client();
-    client.hello(3);
-    assert_eq!(run(&mut client, format!("CLIENT TRACKING ON {options}").trim()), Value::ok());
-    client
+    crate::tracking::tracking(&rig.server, options)
 }
 
 /// Waits for a message, which names this key; None: which says that all copies are void.
@@ -32,12 +30,6 @@ fn expect(client: &mut Client, key: Option<&str>) {
         Some(key) => assert_eq!(items[1].items(), [Value::bulk(key)]),
         None => assert_eq!(items[1], Value::Nil),
     }
-}
-
-/// Nothing has come: the next thing that does is the answer to this.
-#[track_caller]
-fn expect_nothing(client: &mut Client) {
-    assert_eq!(run(client, "PING"), Value::simple("PONG"));
 }
 
 #[test]

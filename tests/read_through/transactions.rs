@@ -1,14 +1,8 @@
 //! Transactions and missing rows: what a transaction reads is loaded before it runs, in one go, never inside; a key that
 //! is watched is loaded before it is watched, or the load would count as a change.
 
-use super::rig::{Rig, run};
-use crate::support::{Client, Value};
-
-fn exec(client: &mut Client, lines: &[&str]) -> Value {
-    assert_eq!(run(client, "MULTI"), Value::ok());
-    lines.iter().for_each(|line| assert_eq!(run(client, line), Value::simple("QUEUED"), "{line}"));
-    run(client, "EXEC")
-}
+use super::rig::{Rig, exec, run};
+use crate::support::Value;
 
 #[test]
 fn what_is_queued_is_loaded_before_it_runs() {

@@ -25,7 +25,18 @@ pub(crate) use temp::TempDir;
 pub(crate) use value::{Value, escape};
 pub(crate) use words::{join_words, split_words};
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How long a test waits for anything before it calls it hung. Long, as the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until it is so.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -36,7 +36,9 @@ impl Session {
         let left = (until - clock::now_ms()).clamp(1, 1 << 40);
         let mut over = Box::pin(tokio::time::sleep(Duration::from_millis(left as u64)));
         let changed = poll_fn(|cx| {
-            let is_on = state.pause.is_until(until) && !state.stopping.load(Ordering::Relaxed);
+            // 0: it is no pause that is waited for, but a script.
+            let is_same = until == 0 || state.pause.is_until(until);
+            let is_on = is_same && !state.stopping.load(Ordering::Relaxed);
             if is_on { over.as_mut().poll(cx) } else { Poll::Ready(()) }
         });
         self.wait_or_killed(changed).await;
