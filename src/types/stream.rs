@@ -138,45 +138,16 @@ impl Stream {
 
     /// Adds an entry, names and values in turn, with an ID larger than the last.
     pub fn add<'v>(&mut self, id: Id, words: impl ExactSizeIterator<Item = &'v [u8]> + Clone, limits: Limits) {
-        let bytes = words.clone().map(<[u8]>::len).sum();
         let inner = self.inner();
-        if inner.len == 0 {
-            inner.first_id = id;
-        }
-        inner.len += 1;
-        inner.last_id = id;
         inner.entries_added = inner.entries_added.wrapping_add(1);
-        if let Some(mut last) = inner.blocks.last_entry() {
-            let first = *last.key();
-            let block = last.get_mut();
-            // A block's IDs are kept as differences from its first, which must fit what Redis keeps them in.
-            if block.has_room(bytes, limits) {
-                return block.add(first, id, words);
-            }
-            block.seal();
-        }
-        let mut block = Block::new(words.clone());
-        block.add(id, id, words);
-        inner.blocks.insert(id, block);
+        inner.append(None, id, words, limits);
     }
 
     /// Adds an entry as it was kept elsewhere: among those from `node` on, which is not above its ID. That is larger than the
     /// IDs of all entries before.
     pub fn load<'v>(&mut self, node: Id, id: Id, words: impl ExactSizeIterator<Item = &'v [u8]> + Clone) {
         const ANY: Limits = Limits { bytes: 0, entries: 0 };
-        let bytes = words.clone().map(<[u8]>::len).sum();
-        let inner = self.inner();
-        if inner.len == 0 {
-            inner.first_id = id;
-        }
-        inner.len += 1;
-        inner.last_id = id;
-        let first = match inner.blocks.last_key_value() {
-            Some((first, block)) if *first == node && block.has_room(bytes, ANY) => node,
-            Some((first, _)) if *first == node => id,
-            _ => node,
-        };
-        inner.blocks.entry(first).or_insert_with(|| Block::new(words.clone())).add(first, id, words);
+        self.inner().append(Some(node), id, words, ANY);
     }
 
     /// Its blocks.
@@ -346,6 +317,39 @@ impl Stream {
 }
 
 impl Inner {
+    /// Appends an entry: to the last block, if that is `node` (None: whichever it is) and has room, else to a new one.
+    fn append<'v>(
+        &mut self,
+        node: Option<Id>,
+        id: Id,
+        words: impl ExactSizeIterator<Item = &'v [u8]> + Clone,
+        limits: Limits,
+    ) {
+        let bytes = words.clone().map(<[u8]>::len).sum();
+        if self.len == 0 {
+            self.first_id = id;
+        }
+        self.len += 1;
+        self.last_id = id;
+        let mut start = node.unwrap_or(id);
+        if let Some(mut last) = self.blocks.last_entry() {
+            let first = *last.key();
+            let is_its = node.is_none_or(|node| node == first);
+            let block = last.get_mut();
+            // A block's IDs are kept as differences from its first, which must fit what Redis keeps them in.
+            if is_its && block.has_room(bytes, limits) {
+                return block.add(first, id, words);
+            }
+            block.seal();
+            if is_its {
+                start = id;
+            }
+        }
+        let mut block = Block::new(words.clone());
+        block.add(start, id, words);
+        self.blocks.insert(start, block);
+    }
+
     fn find_first(&mut self) {
         let first = self.blocks.iter().next().and_then(|(first, block)| block.iter(*first).next());
         self.first_id = first.map_or(Id::MIN, |(_, entry)| entry.id);
