@@ -125,6 +125,11 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    if config.value("disable-thp") == Some("yes")
+        && let Err(error) = cenote::process::disable_huge_pages()
+    {
+        tracing::warn!("transparent huge pages cannot be disabled for this process: {error}");
+    }
     let sources = match open_sources(if config.routes.is_empty() { None } else { Some(&routes) }) {
         Ok(sources) => sources,
         Err(faults) => {

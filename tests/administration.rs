@@ -179,6 +179,32 @@ fn clients_are_told_the_version_that_is_configured() {
     }
 }
 
+/// Kernels that move memory to make a huge page of it stop whoever asked for it, for milliseconds.
+#[test]
+fn huge_pages_are_left_alone_unless_asked_for() {
+    for (args, wanted) in [(&[][..], "0"), (&["--disable-thp", "no"], "1")] {
+        let server = Server::cenote().args(args.iter().copied()).start();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+        let flag = status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).map(str::trim);
+        assert_eq!(flag, Some(wanted), "{args:?}");
+    }
+}
+
+/// Servers with one hash seed list their keys in one order; without one nobody knows it before.
+#[test]
+fn the_hash_seed_tells_the_order_of_keys() {
+    let order = |args: &[&'static str]| {
+        let server = Server::cenote().args(args.iter().copied()).args(["--workers", "1"]).start();
+        let mut client = server.client();
+        (0..500).for_each(|n| assert_eq!(client.cmd(&["SET", &format!("key:{n}"), "v"]), Value::ok()));
+        client.cmd(&["SCAN", "0", "COUNT", "1000"])
+    };
+    let first = order(&["--hash-seed", "one"]);
+    assert_eq!(first, order(&["--hash-seed", "one"]));
+    assert_ne!(first, order(&["--hash-seed", "two"]));
+    assert_ne!(order(&[]), order(&[]));
+}
+
 #[test]
 fn what_takes_long_shows_in_the_latency_monitor() {
     let args = ["--latency-monitor-threshold", "20", "--enable-debug-command", "local"];

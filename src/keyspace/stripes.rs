@@ -11,10 +11,11 @@ use super::shard::{Counts, Shard, hash_key};
 use super::table::Hash;
 use super::tracking::Tracking;
 use crate::types::CURSOR_BITS;
+use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 /// A locked shard.
 pub type ShardGuard<'a> = MutexGuard<'a, Shard>;
@@ -65,12 +66,14 @@ const MAX_SHARDS: usize = 4096;
 const EVICT_AT_ONCE: usize = 2;
 
 impl Keyspace {
-    /// An empty keyspace of `databases` databases for so many worker threads. `seed` makes the hashes
-    /// unpredictable to clients.
+    /// An empty keyspace of `databases` databases for so many worker threads. Who does not know `seed` cannot predict
+    /// the hashes.
     pub fn new(databases: usize, workers: usize, seed: u64) -> Self {
         let count = (workers * SHARDS_PER_WORKER).next_power_of_two().min(MAX_SHARDS);
         let shard_bits = count.trailing_zeros();
-        let hasher = SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_random());
+        // The first keyspace of the process is the one that serves.
+        static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+        let hasher = SeedableRandomState::with_seed(seed, SHARED.get_or_init(|| SharedSeed::from_u64(!seed)));
         let tracked = Arc::default();
         let shard = |_| Shard::new(databases, shard_bits, hasher.clone(), Tracking::new(&tracked));
         let shards = (0..count).map(shard).map(|shard| Padded(Mutex::new(shard))).collect();

@@ -48,6 +48,7 @@ use crate::keyspace::Keyspace;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -199,6 +200,17 @@ fn random_id() -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What `hash-seed` says; without one nobody can know which keys fall together.
+fn hash_seed(text: &str) -> u64 {
+    let mut seed = [0; 8];
+    if text.is_empty() {
+        fill_random(&mut seed);
+    } else {
+        seed.copy_from_slice(&Sha256::digest(text)[..8]);
+    }
+    u64::from_le_bytes(seed)
+}
+
 impl State {
     /// A server without connections, for a command table of so many rows.
     pub fn new(
@@ -209,12 +221,11 @@ impl State {
         config_file: Option<PathBuf>,
         now: i64,
     ) -> Self {
-        let mut hash_seed = [0u8; 8];
-        fill_random(&mut hash_seed);
         let databases = config.load().databases as usize;
         let acl = Acl::new(command_rows, &config.load().requirepass);
+        let hash_seed = hash_seed(config.load().value("hash-seed").unwrap_or_default());
         let state = Self {
-            keyspace: Keyspace::new(databases, workers, u64::from_le_bytes(hash_seed)),
+            keyspace: Keyspace::new(databases, workers, hash_seed),
             config,
             sources: sources.into(),
             fills: Fills::default(),
