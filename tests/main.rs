@@ -14,6 +14,7 @@ mod clients;
 mod command_rows;
 mod compatibility;
 mod differential;
+mod directives;
 mod dump;
 mod eviction;
 mod lazyfree;

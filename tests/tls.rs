@@ -361,12 +361,15 @@ fn messages_and_waits_go_through() {
 fn redis_py_works_unchanged() {
     let (papers, port) = (Papers::new(), Port::reserve());
     let server = papers.server(&port).args(["--requirepass", "secret"]).start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/redis_py_tls.py");
-    let script = script.to_str().expect("the project's path is text");
-    let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|file| papers.path(file));
-    let port = port.number.to_string();
-    let args = ["-W", "error", script, &port, &ca, &cert, &key];
-    let finished = run(&tool("PYTHON"), &args, b"", LIMIT);
-    assert_eq!((finished.code, finished.err.as_str()), (Some(0), ""), "{}", finished.out);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python/redis_py_tls.py");
+    let files = [("AUTHORITY", "ca.crt"), ("CERTIFICATE", "client.crt"), ("KEY", "client.key")];
+    let mut words: Vec<String> = files.iter().map(|(name, file)| format!("TLS_{name}={}", papers.path(file))).collect();
+    words.push(format!("REDIS_TLS_PORT={}", port.number));
+    words.push(format!("REDIS_CLI={}", tool("REDIS_CLI").display()));
+    words.extend(["REDIS_HOST=127.0.0.1", "REDIS_PORT=0", "REDIS_URL=", "REDIS_PASSWORD=secret"].map(String::from));
+    words.push(tool("PYTHON").display().to_string());
+    let args: Vec<&str> = words.iter().map(String::as_str).chain(["-W", "error", script]).collect();
+    let finished = run(Path::new("env"), &args, b"", LIMIT);
+    assert_eq!((finished.code, finished.out.as_str(), finished.err.as_str()), (Some(0), "ok\n", ""));
     drop(server);
 }

@@ -14,7 +14,6 @@ use super::{Known, KnownCommands};
 const PARTLY: &[(&str, &str)] = &[
     ("bgrewriteaof", "an error: nothing is kept on disk yet"),
     ("bgsave", "an error: nothing is kept on disk yet"),
-    ("client|import-source", "`ON` is refused as outside import mode, which does not exist"),
     (
         "client|tracking",
         "SWAPDB is told as a flush is; BCAST tells what a transaction or a pipeline changed by command; an XREAD that had \

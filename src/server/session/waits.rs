@@ -4,6 +4,7 @@
 use super::{READ_BYTES, SHARED, Session};
 use crate::clock;
 use crate::exec::{Blocked, Dispatch, Running};
+use crate::keyspace::Garbage;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Session {
     pub(super) async fn run_on(&mut self, mut running: Box<Running>) {
         loop {
             tokio::task::yield_now().await;
-            let (config, mut garbage) = (self.state.config.load(), Vec::new());
+            let (config, mut garbage) = (self.state.config.load(), Garbage::new());
             let mut dispatch = Dispatch {
                 state: &self.state,
                 config: &config,
