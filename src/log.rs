@@ -106,6 +106,37 @@ fn civil(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    /// Where a test's lines go.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A server in the background has no other place to say what went wrong.
+    #[test]
+    fn a_fault_is_logged_with_where_it_happened_if_wanted() {
+        log_faults();
+        for wanted in [true, false] {
+            WITH_BACKTRACE.store(wanted, Ordering::Relaxed);
+            let lines = Lines::default();
+            let writer = lines.clone();
+            let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+            let fault = tracing::subscriber::with_default(log, || std::panic::catch_unwind(|| panic!("a test's own")));
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(fault.is_err() && text.contains("a test's own") && text.contains("src/log.rs"), "{text}");
+            assert_eq!(text.contains("it happened here"), wanted);
+        }
+    }
 
     #[test]
     fn times_are_told_in_three_ways() {
