@@ -158,3 +158,81 @@ fn a_call_returns_no_more_than_it_was_asked_for() {
     }
     assert!(calls >= 50_000 / 400, "{calls} calls");
 }
+
+/// KEYS of a large keyspace used to keep the worker from all its other connections until it was done: a tenth of a second
+/// for a million keys. It goes on in turns now, and must find each key once all the same, whatever is written meanwhile.
+#[test]
+fn keys_gives_each_key_once_while_others_write_and_their_commands_come_between() {
+    const STAYING: usize = 60_000;
+    let server = Server::cenote().args(["--workers", "1"]).start();
+    let mut client = server.client();
+    change(&mut client, true, "stay", STAYING);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut client = server.client();
+            while !stop.load(Ordering::Relaxed) {
+                change(&mut client, true, "pass", 60_000);
+                change(&mut client, false, "pass", 60_000);
+            }
+        });
+        let stop_writer = StopOnDrop(&stop);
+        for _ in 0..6 {
+            let reply = client.cmd(&["KEYS", "*"]);
+            let keys: Vec<_> = reply.items().iter().map(|key| key.text().expect("a key")).collect();
+            let once: HashSet<_> = keys.iter().collect();
+            assert_eq!(once.len(), keys.len(), "a key came twice");
+            let staying = keys.iter().filter(|key| key.starts_with("stay:")).count();
+            assert_eq!(staying, STAYING);
+        }
+        drop(stop_writer);
+        writer.join().expect("the writer ends");
+    });
+}
+
+/// The same in a pipeline, in a transaction, in a script, and with a reply that nobody wants.
+#[test]
+fn long_walks_keep_their_place_among_the_replies() {
+    let server = Server::cenote().args(["--workers", "1", "--slowlog-log-slower-than", "0"]).start();
+    let mut client = server.client();
+    change(&mut client, true, "key", 20_000);
+    let pipeline = [
+        words(&["PING"]),
+        words(&["KEYS", "key:1*"]),
+        words(&["SCAN", "0", "COUNT", "1000000"]),
+        words(&["SCAN", "0", "COUNT", "5000", "MATCH", "nosuch"]),
+        words(&["MULTI"]),
+        words(&["KEYS", "*"]),
+        words(&["EXEC"]),
+        words(&["EVAL", "return #redis.call('KEYS', '*') + #redis.call('SCAN', 0, 'COUNT', 100000)[2]", "0"]),
+        words(&["CLIENT", "REPLY", "SKIP"]),
+        words(&["KEYS", "*"]),
+    ];
+    let replies: Vec<Value> =
+        client.pipeline(&pipeline[..8]).expect("all are answered").into_iter().map(|reply| reply.value).collect();
+    assert_eq!(replies[1].items().len(), 11_111);
+    assert_eq!(replies[2].items()[0].text().as_deref(), Some("0"));
+    assert_eq!(replies[2].items()[1].items().len(), 20_000);
+    assert_ne!(replies[3].items()[0].text().as_deref(), Some("0"));
+    assert!(replies[3].items()[1].items().is_empty());
+    assert_eq!(replies[6].items()[0].items().len(), 20_000);
+    assert_eq!(replies[7], Value::Int(40_000));
+    pipeline[8..10].iter().for_each(|command| client.send(command).expect("it is sent"));
+    assert_eq!(client.cmd(&["PING", "last"]).text().as_deref(), Some("last"));
+    let logged = client.cmd(&["SLOWLOG", "GET", "100"]);
+    let called = |entry: &Value| entry.items()[3].items()[0].text() == Some("KEYS".into());
+    assert_eq!(logged.items().iter().filter(|entry| called(entry)).count(), 3, "each call stands there once");
+}
+
+/// What is held for a reply counts against the connection's limit while it is made, not only when it is sent.
+#[test]
+fn a_walk_whose_reply_becomes_too_large_ends_the_connection() {
+    let server = Server::cenote().args(["--client-output-buffer-limit", "normal 100kb 0 0"]).start();
+    let mut client = server.client();
+    change(&mut client, true, "key", 20_000);
+    client.send(&words(&["KEYS", "*"])).expect("it is sent");
+    assert!(client.is_closed());
+    let mut other = server.client();
+    assert_eq!(other.cmd(&["KEYS", "key:1234"]).items().len(), 1);
+    assert!(other.cmd(&["INFO", "stats"]).text().unwrap().contains("client_output_buffer_limit_disconnections:1"));
+}

@@ -78,7 +78,7 @@ fn add(db: &mut View<'_, '_>, by: i64, reply: &mut Reply<'_>) -> Outcome {
     let number = match db.text_at(0, place) {
         Ok(Text::Int(number)) => Some(number),
         Ok(Text::Inline(bytes, _)) => parse_i64(bytes),
-        Ok(Text::Shared(_)) => None,
+        Ok(Text::Shared(_) | Text::Compressed(_)) => None,
         Err(WrongType) => return wrong_type(reply),
     };
     let Some(number) = number else { return fail(reply, NOT_AN_INTEGER) };
@@ -95,8 +95,8 @@ fn incrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) ->
     let number = match place.map(|place| db.text_at(0, place)) {
         None => Some(LongDouble::from(0)),
         Some(Ok(Text::Int(number))) => Some(LongDouble::from(number)),
-        Some(Ok(Text::Inline(bytes, _))) => LongDouble::parse(bytes),
         Some(Ok(Text::Shared(_))) => None,
+        Some(Ok(text)) => text.with(LongDouble::parse),
         Some(Err(WrongType)) => return wrong_type(reply),
     };
     let (Some(number), Some(by)) = (number, LongDouble::parse(args.at(2))) else {

@@ -314,7 +314,7 @@ fn digest(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
                 sum.iter_mut().zip(one).for_each(|(sum, byte)| *sum ^= byte);
             };
             let mut add = add;
-            shard.table(db).scan(0, |slot| add(slot.entry()), || false);
+            shard.table(db).scan(0, |slot| add(slot.entry()), |_| false);
         }
     }
     reply.simple(&hex(sum));

@@ -62,13 +62,14 @@ mod stream_read;
 mod string;
 mod syntax;
 mod transaction;
+mod turns;
 mod zset;
 mod zset_combine;
 mod zset_pop;
 mod zset_range;
 
 pub use crate::protocol::c_text;
-pub use acl_check::{Denied, check_acl, may_reach, permit, permit_as};
+pub use acl_check::{Denied, check_acl, may_reach, permit};
 pub use acl_file::load_users;
 pub use args::Args;
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};
@@ -79,6 +80,7 @@ use registry::find_whole;
 pub use registry::{Command, find, find_sub, registry, rename_commands};
 pub use script::{Call, Load, Naming};
 pub use spec::{Acl, Begin, Fill, Find, Flags, KeyFlags, KeySpec, Keys, Spec, Write};
+pub use turns::{Turn, Turns};
 
 use crate::keyspace::{View, Walk};
 use crate::protocol::Reply;
@@ -146,6 +148,8 @@ pub enum Outcome {
     Sleep(Duration),
     /// Nothing is written: suspend this connection until the reply is known.
     Later(Later),
+    /// Nothing is written: a part is done, and the rest is when others have had their turn. Only of a [`Run::Walk`] row.
+    Turns(Turns),
     /// Nothing is written: the connection waits for one of the command's keys to change. Only of a [`Run::Data`] row with
     /// [`Flags::BLOCKING`].
     Block(Box<Block>),

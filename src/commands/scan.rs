@@ -1,8 +1,8 @@
 //! The keyspace as a whole: walking it (SCAN, KEYS, RANDOMKEY, DBSIZE), emptying it, exchanging databases.
 
-use super::{Acl, Args, Flags, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail};
+use super::{Acl, Args, Flags, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Turn, Turns, fail};
 use crate::glob;
-use crate::keyspace::{Cause, Walk, free_tables};
+use crate::keyspace::{Walk, lazy_free};
 use crate::protocol::{Output, Reply};
 use crate::random;
 
@@ -95,9 +95,13 @@ const SCAN_COUNT: u64 = 10;
 pub(super) const NO_VALUES: &str = "ERR NOVALUES option can only be used in HSCAN";
 pub(super) const NO_SCORES: &str = "ERR NOSCORES option can only be used in ZSCAN";
 
+/// Bytes of what was found that are kept in one piece: none is so large that to copy or to free it takes long.
+const PIECE: usize = 64 * 1024;
+
 /// What was found, as the elements of a reply whose number is not known yet.
 #[derive(Default)]
 pub(super) struct Found {
+    full: Vec<Output>,
     output: Output,
     count: usize,
 }
@@ -106,10 +110,19 @@ impl Found {
     pub(super) fn add(&mut self, key: &[u8], reply: &Reply<'_>) {
         Reply::new(&mut self.output, reply.version()).bulk(key);
         self.count += 1;
+        if self.output.len() >= PIECE {
+            self.full.push(std::mem::take(&mut self.output));
+        }
+    }
+
+    /// Bytes, about.
+    fn len(&self) -> usize {
+        self.full.len() * PIECE + self.output.len()
     }
 
     pub(super) fn write(self, reply: &mut Reply<'_>) {
         reply.array(self.count);
+        self.full.into_iter().for_each(|piece| reply.output().append(piece));
         reply.output().append(self.output);
     }
 }
@@ -130,14 +143,14 @@ pub(super) fn parse_cursor(text: &[u8]) -> Option<u64> {
 }
 
 /// SCAN's filters.
-struct Filter<'a> {
+struct Filter {
     count: u64,
-    pattern: Option<&'a [u8]>,
-    type_name: Option<&'a [u8]>,
+    pattern: Option<Box<[u8]>>,
+    type_name: Option<Box<[u8]>>,
 }
 
-impl<'a> Filter<'a> {
-    fn parse(args: &Args<'a>) -> Result<Self, &'static str> {
+impl Filter {
+    fn parse(args: &Args<'_>) -> Result<Self, &'static str> {
         let mut filter = Self { count: SCAN_COUNT, pattern: None, type_name: None };
         let mut index = 2;
         while index < args.len() {
@@ -148,9 +161,9 @@ impl<'a> Filter<'a> {
                     filter.count = u64::try_from(count).ok().filter(|&count| count > 0).ok_or(SYNTAX_ERROR)?;
                 }
                 Some(pattern) if args.is(index, "match") => {
-                    filter.pattern = Some(pattern).filter(|pattern| *pattern != b"*");
+                    filter.pattern = (pattern != b"*").then(|| pattern.into());
                 }
-                Some(name) if args.is(index, "type") => filter.type_name = Some(name),
+                Some(name) if args.is(index, "type") => filter.type_name = Some(name.into()),
                 _ if args.is(index, "novalues") => return Err(NO_VALUES),
                 _ if args.is(index, "noscores") => return Err(NO_SCORES),
                 _ => return Err(SYNTAX_ERROR),
@@ -161,48 +174,71 @@ impl<'a> Filter<'a> {
     }
 
     fn passes(&self, key: &[u8], type_name: &str) -> bool {
-        self.type_name.is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name.as_bytes()))
-            && self.pattern.is_none_or(|pattern| glob::matches(pattern, key, false))
+        self.type_name.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(type_name.as_bytes()))
+            && self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, key, false))
     }
 }
 
 fn scan(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let Some(cursor) = parse_cursor(args.at(1)) else { return fail(reply, "ERR invalid cursor") };
+    let Some(mut cursor) = parse_cursor(args.at(1)) else { return fail(reply, "ERR invalid cursor") };
     let filter = match Filter::parse(args) {
         Ok(filter) => filter,
         Err(error) => return fail(reply, error),
     };
-    let mut found = Found::default();
-    let next = walk.scan(cursor, filter.count, |entry| {
-        if filter.passes(entry.key(), entry.value().type_name()) {
-            found.add(entry.key(), reply);
+    let (mut left, mut found) = (filter.count, Found::default());
+    Turns::begin(walk, reply, move |walk, reply| {
+        let count = left.min(walk.turn());
+        left -= count;
+        cursor = walk.scan(cursor, count, |entry| {
+            if filter.passes(entry.key(), entry.value().type_name()) {
+                found.add(entry.key(), reply);
+            }
+        });
+        if cursor > 0 && left > 0 {
+            return Turn::On(found.len());
         }
-    });
-    reply.array(2);
-    reply.text(&next.to_string());
-    found.write(reply);
-    Outcome::Done
+        reply.array(2);
+        reply.text(&cursor.to_string());
+        std::mem::take(&mut found).write(reply);
+        Turn::Done
+    })
 }
 
 fn keys(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let pattern = args.at(1);
-    let all = pattern == b"*";
-    let mut found = Found::default();
-    walk.each(|entry| {
-        if all || glob::matches(pattern, entry.key(), false) {
-            found.add(entry.key(), reply);
+    let pattern = args.at(1).to_vec();
+    let (mut cursor, mut found) = (0, Found::default());
+    Turns::begin(walk, reply, move |walk, reply| {
+        cursor = walk.scan_turn(cursor, |entry| {
+            if pattern == b"*" || glob::matches(&pattern, entry.key(), false) {
+                found.add(entry.key(), reply);
+            }
+        });
+        if cursor > 0 {
+            return Turn::On(found.len());
         }
-    });
-    found.write(reply);
-    Outcome::Done
+        std::mem::take(&mut found).write(reply);
+        Turn::Done
+    })
 }
 
+/// Where nearly all keys have expired, the first that has not.
 fn randomkey(walk: &mut Walk<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    match walk.random(random::next) {
-        Some(key) => reply.bulk(&key),
-        None => reply.null(),
+    if let Some(key) = walk.random(random::next) {
+        reply.bulk(&key);
+        return Outcome::Done;
     }
-    Outcome::Done
+    let mut cursor = 0;
+    Turns::begin(walk, reply, move |walk, reply| {
+        match walk.first(cursor) {
+            Ok(key) => reply.bulk(&key),
+            Err(0) => reply.null(),
+            Err(next) => {
+                cursor = next;
+                return Turn::On(0);
+            }
+        }
+        Turn::Done
+    })
 }
 
 fn dbsize(walk: &mut Walk<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -234,14 +270,14 @@ fn flushall(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
     flush(walk, None, args, reply)
 }
 
-/// The keys are gone when the reply is sent. Their memory is, too, if SYNC or `lazyfree-lazy-user-flush` wants it so.
+/// SYNC and ASYNC are the same: the keys are gone when the reply is sent, and nobody waits for their memory.
 fn flush(walk: &mut Walk<'_, '_>, db: Option<usize>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {
-        1 => free_tables(walk.flush(db), Cause::Flushed),
-        2 if args.is(1, "async") => free_tables(walk.flush(db), Cause::Unlinked),
-        2 if args.is(1, "sync") => drop(walk.flush(db)),
+        1 => {}
+        2 if args.is(1, "async") || args.is(1, "sync") => {}
         _ => return fail(reply, SYNTAX_ERROR),
-    };
+    }
+    lazy_free(walk.flush(db));
     reply.ok();
     Outcome::Done
 }

@@ -1,4 +1,4 @@
-//! The directives that say how values are kept, and which: the sizes at which small collections stop being packed. Handed down
+//! The directives that say how values are kept: the sizes at which small collections stop being packed. Handed down
 //! with each command. Knows numbers only.
 
 /// What bounds values, and the packed form of small ones.
@@ -6,6 +6,8 @@
 pub struct Limits {
     /// `proto-max-bulk-len`: what a string may grow to, in bytes.
     pub max_string: usize,
+    /// `compress-threshold`: strings so long or longer are kept compressed, in bytes; 0: none is.
+    pub compress_threshold: usize,
     /// `hash-max-listpack-entries`: most fields of a packed hash.
     pub hash_max_listpack_entries: usize,
     /// `hash-max-listpack-value`: most bytes of a field or value in it.
@@ -28,16 +30,13 @@ pub struct Limits {
     pub stream_node_max_entries: usize,
     /// `hll-sparse-max-bytes`: most bytes of a sparse HyperLogLog.
     pub hll_sparse_max_bytes: usize,
-    /// `import-mode`: what has expired is stored all the same, for who imports keys takes it away himself.
-    pub import_mode: bool,
-    /// `rdb-version-check relaxed`: RESTORE takes values in versions of the format that are not known.
-    pub any_dump_version: bool,
 }
 
 impl Limits {
     /// The directives' defaults.
     pub const DEFAULT: Self = Self {
         max_string: 512 << 20,
+        compress_threshold: 0,
         hash_max_listpack_entries: 512,
         hash_max_listpack_value: 64,
         list_max_listpack_size: -2,
@@ -49,7 +48,5 @@ impl Limits {
         stream_node_max_bytes: 4096,
         stream_node_max_entries: 100,
         hll_sparse_max_bytes: 3000,
-        import_mode: false,
-        any_dump_version: false,
     };
 }

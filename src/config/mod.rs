@@ -22,8 +22,7 @@ pub use limits::Limits;
 pub use load::{Fault, Loaded, Place};
 pub use rewrite::write_in_one_step;
 pub use settings::{
-    Allowed, BindAddr, ClientMemory, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OomScore, Settings, TlsAuth,
-    TlsSettings,
+    Allowed, BindAddr, ClientMemory, LogFormat, LogLevel, MaxmemoryPolicy, Settings, TlsAuth, TlsSettings,
 };
 pub use value::OutputLimit;
 

@@ -5,14 +5,15 @@
 use super::admit::Refusal;
 use super::block::{self, Around, Blocked};
 use super::fill::{self, Fill, Filled, Interest};
-use super::locks::{Locks, place_of};
+use super::locks::{Locks, ShardSet};
 use super::multi;
 use super::script::{Running, Scripted};
+use super::walking::Walking;
 use super::write::{self, Dependent, Judgement, Within};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, DataFn, Flags, Later, Outcome, Run, Spec};
 use crate::config::Config;
-use crate::keyspace::{self, Access, Garbage, Hash, Key, Ready, Shard, ShardGuard, View, Walk};
+use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, Slot, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
 use crate::state::{self, Client, Inside, ReplyMode, State, WorkerStats};
@@ -45,6 +46,8 @@ pub enum After {
     Fill(usize, Fill),
     /// The request at this index runs a script, which goes on when others have had their turn.
     Script(usize, Box<Running>),
+    /// The request at this index has begun to walk over the keyspace, and goes on when others have had their turn.
+    Walk(usize, Box<Walking>),
     /// The server is to stop.
     Shutdown,
 }
@@ -71,7 +74,7 @@ pub struct Dispatch<'a> {
     /// The connection.
     pub client: &'a mut Client,
     /// The worker's list of removed entries; empty between batches.
-    pub garbage: &'a mut Garbage,
+    pub garbage: &'a mut Vec<Slot>,
     /// What was loaded for the first request, which waited for it.
     pub filled: Option<Filled>,
     /// Loads that were begun for later requests of the connection.
@@ -249,7 +252,7 @@ impl<'d> Dispatch<'d> {
         let (has_routes, watches_writes) = (sources.has_routes(), sources.watches_writes());
         let mut planned: ArrayVec<Planned, GROUP> = ArrayVec::new();
         let mut keys: ArrayVec<Key<'_>, GROUP_KEYS> = ArrayVec::new();
-        let mut order: ArrayVec<u16, GROUP_KEYS> = ArrayVec::new();
+        let mut set = ShardSet::new(keyspace.shards());
         let mut collections = false;
         for index in from..batch.requests.len().min(from + GROUP) {
             let args = batch.args(index);
@@ -259,7 +262,7 @@ impl<'d> Dispatch<'d> {
             let Some(plan) = plan(&args, &mut keys, has_routes, may, |key| keyspace.hash(key)) else { break };
             for key in &mut keys[plan.keys.clone()] {
                 key.shard = keyspace.shard_of(key.hash);
-                insert_sorted(&mut order, key.shard as u16);
+                set.add(key.shard);
             }
             collections |= plan.command.spec.is_of_collections();
             planned.push(plan);
@@ -267,24 +270,20 @@ impl<'d> Dispatch<'d> {
         if planned.is_empty() {
             return (0, None);
         }
-        let mut guards: ArrayVec<ShardGuard<'_>, GROUP_KEYS> = ArrayVec::new();
-        for &shard in &order {
-            guards.push(keyspace.lock(usize::from(shard)));
-        }
+        let (order, mut guards) = set.lock::<GROUP_KEYS>(keyspace);
         let mut shards: ArrayVec<&mut Shard, GROUP_KEYS> = guards.iter_mut().map(|guard| &mut **guard).collect();
         for key in &mut keys {
-            key.shard = place_of(&order, key.shard);
+            key.shard = set.place(key.shard);
         }
         fetch_ahead(&shards, &keys, db, collections);
-        let (access, seen_at) = (self.access(batch), self.client.seen_at(self.config, batch.now));
+        let access = self.access(batch);
         let version = self.client.version;
         let (mut ran, mut after, mut rest) = (planned.len(), None, Vec::new());
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
             let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
-                .with_limits(&self.config.limits)
-                .with_seen_at(seen_at);
+                .with_limits(&self.config.limits);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.wants()
@@ -307,7 +306,7 @@ impl<'d> Dispatch<'d> {
             }
         }
         for shard in &mut shards {
-            self.garbage.append(&mut shard.garbage);
+            shard.give_garbage(self.garbage);
         }
         drop(shards);
         drop(guards);
@@ -321,7 +320,7 @@ impl<'d> Dispatch<'d> {
         if !rest.is_empty() {
             block::settle_rest(self.around(batch), rest, self.garbage);
         }
-        self.garbage.free();
+        keyspace::free(self.garbage);
         if self.client.tracking.is_some() {
             self.state.trim_tracking(self.config);
         }
@@ -390,7 +389,7 @@ impl<'d> Dispatch<'d> {
             Err(Wait::Gate) => return Some(After::Paused(index, 0)),
             _ => {}
         }
-        if outcome.is_ok() {
+        if outcome.as_ref().is_ok_and(|outcome| !matches!(outcome, Outcome::Turns(_))) {
             self.record(batch, command, &args, out, mark);
         }
         if let Ok(Outcome::Sleep(duration)) = outcome {
@@ -413,6 +412,10 @@ impl<'d> Dispatch<'d> {
                 Some(After::Sleep(index, duration, answers && !matches!(command.spec.run, Run::Exec)))
             }
             Ok(Outcome::Later(later)) => Some(After::Later(index, later, answers)),
+            Ok(Outcome::Turns(turns)) => {
+                let spent = clock::monotonic_ns() - batch.clock;
+                Some(After::Walk(index, Box::new(Walking::new(turns, spent, &args, answers))))
+            }
             Ok(Outcome::Shutdown) => Some(After::Shutdown),
             Err(Wait::Block(mut blocked)) => {
                 blocked.answers = answers;
@@ -484,8 +487,7 @@ impl<'d> Dispatch<'d> {
                 run(&mut ctx, args, &mut Reply::new(out, version))
             }
             Run::Walk(run) => {
-                let seen_at = self.client.seen_at(self.config, batch.now);
-                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), seen_at);
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now).in_turns();
                 run(&mut walk, args, &mut Reply::new(out, self.client.version))
             }
             Run::Container => Outcome::Done,
@@ -493,7 +495,7 @@ impl<'d> Dispatch<'d> {
         if keyspace::take_stirred() {
             let around = self.around(batch);
             block::settle_rest(around, Vec::new(), self.garbage);
-            self.garbage.free();
+            keyspace::free(self.garbage);
         }
         Ok(outcome)
     }
@@ -541,7 +543,7 @@ impl<'d> Dispatch<'d> {
         let access = self.access(batch);
         let may_reach = commands::may_reach(&self.client.user, command, args, self.client.db());
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
-        let view = view.with_reach(may_reach).with_seen_at(self.client.seen_at(self.config, batch.now));
+        let view = view.with_reach(may_reach);
         let mut view = view.with_loaded(&loaded);
         // What could not be loaded anew is served as it is; a nil would claim that the row does not exist.
         let gone = stale.iter().find(|(key, _)| view.find(*key).is_none());
@@ -560,7 +562,7 @@ impl<'d> Dispatch<'d> {
             ran => ran.map_err(Wait::Fill),
         };
         if !dependents.is_empty() && ran.is_ok() && !out.is_error_since(mark) {
-            let place = |hash| place_of(&numbers, keyspace.shard_of(hash));
+            let place = |hash| numbers.binary_search(&(keyspace.shard_of(hash) as u16)).unwrap_or_default();
             write::drop_dependents(dependents, &mut shards, self.client.db(), batch.now, place);
         }
         let around = self.around(batch);
@@ -576,7 +578,7 @@ impl<'d> Dispatch<'d> {
         if !rest.is_empty() {
             block::settle_rest(around, rest, self.garbage);
         }
-        self.garbage.free();
+        keyspace::free(self.garbage);
         ran
     }
 
@@ -749,11 +751,4 @@ fn fetch_ahead(shards: &[&mut Shard], keys: &[Key<'_>], db: usize, collections: 
 /// True if a missing routed key is loaded before the command runs.
 fn fills_before(command: &Command, args: &Args<'_>) -> bool {
     command.spec.fill.with(args) == commands::Fill::Before
-}
-
-#[inline]
-fn insert_sorted(order: &mut ArrayVec<u16, GROUP_KEYS>, shard: u16) {
-    if let Err(at) = order.binary_search(&shard) {
-        order.insert(at, shard);
-    }
 }

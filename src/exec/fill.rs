@@ -293,7 +293,7 @@ pub(super) fn look_ahead(
     state.fills.ahead.fetch_add(u64::from(is_new), Ordering::Relaxed);
     let garbage = &mut std::mem::take(&mut shard.garbage);
     drop(shard);
-    garbage.free();
+    keyspace::free(garbage);
     ahead.push(interest);
 }
 
@@ -369,6 +369,10 @@ impl Load {
         self.state.keyspace.lock(self.state.keyspace.shard_of(self.hash))
     }
 
+    fn compress_threshold(&self) -> usize {
+        self.route.compress_threshold.unwrap_or_else(|| self.state.config.load().limits.compress_threshold)
+    }
+
     fn given_up(&self) -> Arc<str> {
         format!("TRYAGAIN route '{}': the load was given up", self.route.name).into()
     }
@@ -381,7 +385,7 @@ impl Load {
         let is_late = (took_us / 1000) as i64 > terms.horizon.longest_ms();
         let is_fenced = !state.fills.unfenced.load(Ordering::Relaxed);
         let kept = match loaded {
-            Ok(found) if !is_late && fits(state, found) => new_value(found),
+            Ok(found) if !is_late && fits(state, found) => new_value(found, self.compress_threshold()),
             _ => None,
         };
         let is_kept = kept.is_some();
@@ -415,7 +419,7 @@ impl Load {
         };
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
-        garbage.free();
+        keyspace::free(&mut garbage);
         if keyspace::take_stirred() {
             super::block::settle_shard(state, state.keyspace.shard_of(self.hash), now);
         }
@@ -447,14 +451,15 @@ fn collect(elements: &Elements, limits: &Limits) -> Object {
     }
 }
 
-/// What is stored of what was found.
-fn new_value(found: &Found) -> Option<NewValue<'_>> {
-    match found {
-        Found::Nothing => None,
-        Found::Text(text) if text.len() < SHARE_AT => Some(NewValue::of(text)),
-        Found::Text(text) => Some(NewValue::Shared(text.clone())),
-        Found::Object(object) => Some(NewValue::Object(Object::clone(object))),
-    }
+/// What is stored of what was found; strings of `threshold` bytes or more compressed.
+fn new_value(found: &Found, threshold: usize) -> Option<NewValue<'_>> {
+    let value = match found {
+        Found::Nothing => return None,
+        Found::Text(text) if text.len() < SHARE_AT => NewValue::of(text),
+        Found::Text(text) => NewValue::Shared(text.clone()),
+        Found::Object(object) => NewValue::Object(Object::clone(object)),
+    };
+    Some(value.compressed_from(threshold))
 }
 
 /// True if a value cannot be stored, whatever is evicted. Evicts nothing itself: the command's shards are locked.

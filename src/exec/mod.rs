@@ -10,9 +10,11 @@ mod locks;
 mod logs;
 mod multi;
 mod script;
+mod walking;
 mod write;
 
 pub use block::{Blocked, settle_shard};
 pub use dispatch::{After, Dispatch, Request};
 pub use fill::{Fill, Filled, Interest};
 pub use script::Running;
+pub use walking::{Walked, Walking};

@@ -7,7 +7,7 @@
 //! flags 1 | access 3 | expire 0 or 8 | key length 1 or 4 | value length 0, 1 or 4 | key | payload
 //! ```
 //!
-//! The payload is the string's bytes, an `i64`, a pointer to a boxed [`Bytes`] (strings of [`SHARE_AT`] bytes or more,
+//! The payload is the string's bytes, an `i64`, a pointer to a boxed [`Bytes`] (strings of 16 KiB or more,
 //! which replies take by reference), or the 8 bytes of a collection, 8-aligned, its type in the flags. So a 16-byte key
 //! with a 32-byte value takes 54 bytes, one allocation in the allocator's class of 56; with a TTL 62, in the class of
 //! 64; and a 16-byte key with a collection 32 bytes besides the collection's own.
@@ -17,8 +17,8 @@
 //! what has expired touches no entry without one.
 #![allow(unsafe_code)]
 
+use super::value::{NewValue, Text, Value};
 use crate::alloc::class_size;
-use crate::protocol::SHARE_AT;
 use crate::types::{Hash, List, Object, ObjectMut, ObjectRef, Set, Stream, Zset, prefetch};
 use bytes::Bytes;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
@@ -34,6 +34,8 @@ const HAS_EXPIRE: u8 = 4;
 const RAW: u8 = 8;
 const LONG_KEY: u8 = 16;
 const LONG_VALUE: u8 = 32;
+/// Of an inline string: it is compressed.
+const COMPRESSED: u8 = 64;
 /// The upper bits of the flags of a collection: its type.
 const TYPE_SHIFT: u8 = 5;
 const TYPE_HASH: u8 = 0;
@@ -50,130 +52,6 @@ const TTL_BIT: u64 = 1;
 const OBJECT_LINES: usize = 3;
 /// In the expire field: no TTL.
 const NO_EXPIRE: i64 = 0;
-
-/// A value to store.
-#[derive(Clone, Debug)]
-pub enum NewValue<'a> {
-    /// A string, copied.
-    Bytes(&'a [u8]),
-    /// A string that was written to in place: OBJECT ENCODING says `raw`, however short it is.
-    Raw(&'a [u8]),
-    /// An integer.
-    Int(i64),
-    /// A large string, kept by reference.
-    Shared(Bytes),
-    /// A collection.
-    Object(Object),
-}
-
-impl<'a> NewValue<'a> {
-    /// The form a string is best kept in: an integer where it is one in canonical form, shared where it is large.
-    #[inline]
-    pub fn of(bytes: &'a [u8]) -> Self {
-        if bytes.len() <= 20
-            && let Some(value) = crate::protocol::parse_i64(bytes)
-        {
-            return Self::Int(value);
-        }
-        if bytes.len() >= SHARE_AT { Self::Shared(Bytes::copy_from_slice(bytes)) } else { Self::Bytes(bytes) }
-    }
-
-    /// The same for a string that a command has just composed; never an integer.
-    pub fn raw(bytes: &'a [u8]) -> Self {
-        if bytes.len() >= SHARE_AT { Self::Shared(Bytes::copy_from_slice(bytes)) } else { Self::Raw(bytes) }
-    }
-}
-
-/// A value in place.
-#[derive(Clone, Copy, Debug)]
-pub enum Value<'a> {
-    /// A string.
-    Text(Text<'a>),
-    /// A collection.
-    Object(ObjectRef<'a>),
-}
-
-/// A string in place.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Text<'a> {
-    /// One that is no longer than [`SHARE_AT`]; `raw` as OBJECT ENCODING means it.
-    Inline(&'a [u8], bool),
-    /// An integer.
-    Int(i64),
-    /// A large one.
-    Shared(&'a Bytes),
-}
-
-/// The longest string that OBJECT ENCODING calls `embstr`, in bytes.
-const EMBSTR_MAX: usize = 44;
-
-impl Text<'_> {
-    /// Calls `f` with the bytes of the string.
-    #[inline]
-    pub fn with<T>(self, f: impl FnOnce(&[u8]) -> T) -> T {
-        match self {
-            Self::Inline(bytes, _) => f(bytes),
-            Self::Int(number) => f(itoa::Buffer::new().format(number).as_bytes()),
-            Self::Shared(bytes) => f(bytes),
-        }
-    }
-
-    /// Length of the string, in bytes.
-    pub fn len(self) -> usize {
-        self.with(<[u8]>::len)
-    }
-
-    /// True for the empty string.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// The bytes; a large string is not copied.
-    pub fn to_bytes(self) -> Bytes {
-        if let Self::Shared(bytes) = self { bytes.clone() } else { self.with(Bytes::copy_from_slice) }
-    }
-}
-
-impl<'a> Value<'a> {
-    /// The value's type, as TYPE names it.
-    pub fn type_name(self) -> &'static str {
-        match self {
-            Self::Text(_) => "string",
-            Self::Object(object) => object.type_name(),
-        }
-    }
-
-    /// How the value is kept, in the words of OBJECT ENCODING.
-    pub fn encoding(self) -> &'static str {
-        match self {
-            Self::Text(Text::Int(_)) => "int",
-            Self::Text(Text::Inline(bytes, false)) if bytes.len() <= EMBSTR_MAX => "embstr",
-            Self::Text(_) => "raw",
-            Self::Object(object) => object.encoding(),
-        }
-    }
-
-    /// The string.
-    #[inline]
-    pub fn text(self) -> Result<Text<'a>, WrongType> {
-        if let Self::Text(text) = self { Ok(text) } else { Err(WrongType) }
-    }
-
-    /// The same value, to be stored elsewhere. A large string is not copied; a collection is.
-    pub fn to_new(self) -> NewValue<'a> {
-        match self {
-            Self::Text(Text::Inline(bytes, false)) => NewValue::Bytes(bytes),
-            Self::Text(Text::Inline(bytes, true)) => NewValue::Raw(bytes),
-            Self::Text(Text::Int(number)) => NewValue::Int(number),
-            Self::Text(Text::Shared(bytes)) => NewValue::Shared(bytes.clone()),
-            Self::Object(object) => NewValue::Object(object.to_object()),
-        }
-    }
-}
-
-/// A key holds a value of another type than the command is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongType;
 
 /// The owning 8-byte pointer to an entry, or nothing.
 #[derive(Debug)]
@@ -205,6 +83,7 @@ impl Slot {
         let (kind, payload_len) = match &value {
             NewValue::Bytes(bytes) => (KIND_INLINE, bytes.len()),
             NewValue::Raw(bytes) => (KIND_INLINE | RAW, bytes.len()),
+            NewValue::Compressed(packed) => (KIND_INLINE | COMPRESSED, packed.len()),
             NewValue::Int(_) => (KIND_INT, 8),
             NewValue::Shared(_) => (KIND_SHARED, 8),
             NewValue::Object(object) => (KIND_OBJECT | type_of(object) << TYPE_SHIFT, 8),
@@ -313,7 +192,7 @@ impl Slot {
     /// Replaces the value and the TTL; the key stays. Reuses the allocation where the sizes allow it.
     pub fn store(&mut self, value: NewValue<'_>, expire_at: Option<i64>) {
         let parts = self.entry().parts();
-        if let (NewValue::Bytes(bytes), KIND_INLINE) = (&value, parts.flags & (KIND | RAW))
+        if let (NewValue::Bytes(bytes), KIND_INLINE) = (&value, parts.flags & (KIND | RAW | COMPRESSED))
             && bytes.len() == parts.payload_len
             && (expire_at.is_none() || parts.flags & HAS_EXPIRE != 0)
         {
@@ -540,6 +419,9 @@ impl<'a> Entry<'a> {
     pub fn value(&self) -> Value<'a> {
         let parts = self.parts();
         match parts.flags & KIND {
+            KIND_INLINE if parts.flags & COMPRESSED != 0 => {
+                Value::Text(Text::Compressed(self.bytes(parts.payload, parts.payload_len)))
+            }
             KIND_INLINE => {
                 Value::Text(Text::Inline(self.bytes(parts.payload, parts.payload_len), parts.flags & RAW != 0))
             }
@@ -696,6 +578,7 @@ unsafe fn write_payload(to: *mut u8, value: NewValue<'_>) {
             NewValue::Bytes(bytes) | NewValue::Raw(bytes) => {
                 to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             }
+            NewValue::Compressed(packed) => to.copy_from_nonoverlapping(packed.as_ptr(), packed.len()),
             NewValue::Int(number) => to.cast::<i64>().write_unaligned(number),
             NewValue::Shared(bytes) => to.cast::<*mut Bytes>().write_unaligned(Box::into_raw(Box::new(bytes))),
             NewValue::Object(Object::Hash(object)) => to.cast::<Hash>().write(object),
@@ -710,8 +593,9 @@ unsafe fn write_payload(to: *mut u8, value: NewValue<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::SHARE_AT;
 
-    fn values<'a>(short: &'a [u8], long: &'a [u8]) -> [NewValue<'a>; 8] {
+    fn values<'a>(short: &'a [u8], long: &'a [u8]) -> [NewValue<'a>; 9] {
         [
             NewValue::Bytes(b""),
             NewValue::Bytes(short),
@@ -719,6 +603,7 @@ mod tests {
             NewValue::Raw(short),
             NewValue::Int(-7),
             NewValue::Shared(Bytes::from(vec![9; SHARE_AT])),
+            NewValue::Shared(Bytes::from(vec![9; SHARE_AT])).compressed_from(100),
             NewValue::Object(Object::Set(Set::default())),
             NewValue::Object(Object::Stream(Stream::default())),
         ]
@@ -735,6 +620,7 @@ mod tests {
             | (Value::Text(Text::Inline(got, true)), NewValue::Raw(want)) => assert_eq!(got, *want),
             (Value::Text(Text::Int(got)), NewValue::Int(want)) => assert_eq!(got, *want),
             (Value::Text(Text::Shared(got)), NewValue::Shared(want)) => assert_eq!(got, want),
+            (Value::Text(Text::Compressed(got)), NewValue::Compressed(want)) => assert_eq!(*got, **want),
             (Value::Object(got), NewValue::Object(want)) => {
                 assert_eq!(format!("{:?}", got.to_object()), format!("{want:?}"));
             }

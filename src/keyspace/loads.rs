@@ -3,11 +3,10 @@
 
 use super::access::Access;
 use super::change::Event;
-use super::entry::{NewValue, Text, Value};
-use super::lazyfree::Cause;
 use super::lease::{ABSENT_BYTES_MAX, Flight, LoadedKey, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
+use super::value::{NewValue, Text, Value};
 use crate::freshness::{Snapshot, Terms};
 use crate::types::Place;
 use std::sync::Arc;
@@ -111,6 +110,7 @@ impl Shard {
             (Text::Int(a), NewValue::Int(b)) => a == *b,
             (Text::Inline(a, _), NewValue::Bytes(b) | NewValue::Raw(b)) => a == *b,
             (Text::Shared(a), NewValue::Shared(b)) => a == b,
+            (Text::Compressed(a), NewValue::Compressed(b)) => *a == **b,
             _ => false,
         }
     }
@@ -124,7 +124,7 @@ impl Shard {
         };
         if let Some(place) = self.find(db, hash, key, now) {
             // It was loaded ahead of its end, or is stale: its row is gone.
-            self.remove(db, hash, key, place, Event::DEL, Cause::Expired);
+            self.remove(db, hash, key, place, Event::DEL);
         }
         let until = now.saturating_add(terms.negative_ttl.as_millis() as i64);
         if until > now {
@@ -171,7 +171,7 @@ impl Shard {
     pub fn void(&mut self, (db, hash, key): (usize, Hash, &[u8]), now: i64) -> bool {
         let place = self.find(db, hash, key, now);
         match place {
-            Some(place) => self.remove(db, hash, key, place, Event::DEL, Cause::Expired),
+            Some(place) => self.remove(db, hash, key, place, Event::DEL),
             None => {
                 self.forget_load(db, hash);
                 // Who was told that it is nowhere, or got what was not kept, may have kept that.

@@ -18,23 +18,25 @@ mod table;
 mod tracking;
 #[cfg(test)]
 mod tracking_tests;
+mod value;
 mod view;
 mod walk;
 
 pub use access::Access;
 pub use change::{Edit, Event, News, Note, class};
-pub use entry::{Entry, NewValue, Slot, Text, Value, WrongType};
+pub use entry::{Entry, Slot};
 pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
-pub use lazyfree::{Cause, Garbage, free_on, free_tables, lazy_freed, set_lazy};
+pub use lazyfree::{free, lazy_free, lazy_freed};
 pub use lease::{Flight, Found, Loaded, LoadedKey, Standing};
 pub use loads::{Landed, Landing};
 pub use shard::{Counts, Shard, Ttl, take_stirred};
-pub use stripes::{DatabaseSummary, Keyspace, ShardGuard};
+pub use stripes::{DatabaseSummary, Keyspace, MAX_SHARDS, ShardGuard};
 pub use sweep::{Sweep, Swept};
 pub use table::{Hash, Table};
 pub use tracking::{Lapse, Prefixes, Tracker};
-pub use view::{Key, View, seen_at};
+pub use value::{NewValue, Text, Value, WrongType};
+pub use view::{Key, View};
 pub use walk::Walk;
 
 pub use crate::types::Place;

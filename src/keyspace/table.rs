@@ -1,7 +1,8 @@
 //! What a shard keeps its keys in: a [`types::Table`] of [`Slot`]s, and what keys have that no other entries have. It
 //! must not know locks or time.
 
-use super::entry::{NewValue, Slot};
+use super::entry::Slot;
+use super::value::NewValue;
 use crate::types::{self, Object, ObjectMut, tag_of};
 
 /// The hash of a key; computed once per command and handed down.

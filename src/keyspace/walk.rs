@@ -1,6 +1,7 @@
 //! Commands over the whole keyspace: SCAN, KEYS, RANDOMKEY, DBSIZE walk it shard by shard, holding one lock at a time
-//! and for a bounded number of buckets, so they never stall others however many keys there are; FLUSHALL
-//! and SWAPDB hold all locks, for a moment that does not depend on the keys. It must not know commands or replies.
+//! and for a bounded number of buckets, and a bounded number of keys in one turn ([`Walk::in_turns`]), so they never stall
+//! others however many keys there are; FLUSHALL and SWAPDB hold all locks, for a moment that does not depend on the keys.
+//! It must not know commands or replies.
 //!
 //! A walk changes nothing: a key whose time has come is passed over, and left to the sweep. Where all shards are
 //! locked already (EXEC, scripts) [`Walk::held`] does the same on them.
@@ -9,11 +10,16 @@ use super::entry::{Entry, Slot};
 use super::shard::Shard;
 use super::stripes::Keyspace;
 use super::table::Table;
+use std::cell::Cell;
 
 /// Buckets looked at under one lock.
 const LOCKED_BUCKETS: usize = 128;
 /// Buckets (or empty shards) that SCAN looks at for each key asked for, at most, as in Redis ...
 const BUCKETS_PER_KEY: u64 = 10;
+/// Keys that are looked at in one turn, about: some 100 µs.
+const TURN_KEYS: u64 = 1000;
+/// Keys of a turn for each step of a walk to the first key that has not expired; such a step is longer.
+const STEPS_PER_TURN: u64 = 100;
 /// Keys of a shard from which on any shard is as good as another for a random key.
 const FAIR_LEN: usize = 64;
 /// Random keys that are tried for one that has not expired.
@@ -32,17 +38,24 @@ pub struct Walk<'a, 's> {
     shards: Shards<'a, 's>,
     db: usize,
     now: i64,
+    turn: u64,
 }
 
 impl<'a, 's> Walk<'a, 's> {
     /// Over shards that are not locked, in database `db` at `now` (ms).
     pub fn new(keyspace: &'a Keyspace, db: usize, now: i64) -> Self {
-        Self { keyspace, shards: Shards::Free, db, now }
+        Self { keyspace, shards: Shards::Free, db, now, turn: u64::MAX }
+    }
+
+    /// The same for a command that may leave its work unfinished, to go on when others have had their turn.
+    pub fn in_turns(mut self) -> Self {
+        self.turn = TURN_KEYS;
+        self
     }
 
     /// Over `shards`, which are all the shards of `keyspace`, locked.
     pub fn held(keyspace: &'a Keyspace, shards: &'a mut [&'s mut Shard], db: usize, now: i64) -> Self {
-        Self { keyspace, shards: Shards::Held(shards), db, now }
+        Self { keyspace, shards: Shards::Held(shards), db, now, turn: u64::MAX }
     }
 
     /// The connection's database.
@@ -80,74 +93,86 @@ impl<'a, 's> Walk<'a, 's> {
         self.len() == 0
     }
 
+    /// How many keys are looked at before others have their turn.
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
     /// Calls `found` for the keys of the database from `cursor` (0 at the start) on, until there were `count`,
     /// or so many empty buckets that it costs too much to go on. Returns the cursor to go on with, 0 at the end.
     ///
     /// What is there from the first call to the last is found, however the tables grow and shrink meanwhile.
-    pub fn scan(&mut self, cursor: u64, count: u64, mut found: impl FnMut(Entry<'_>)) -> u64 {
+    pub fn scan(&mut self, cursor: u64, count: u64, found: impl FnMut(Entry<'_>)) -> u64 {
+        self.go(cursor, count, false, found)
+    }
+
+    /// The same for as many keys as one turn allows, which may be all. What is there from the first call to the last is
+    /// found exactly once, where SCAN may meet it again after a table has grown.
+    pub fn scan_turn(&mut self, cursor: u64, found: impl FnMut(Entry<'_>)) -> u64 {
+        self.go(cursor, self.turn, true, found)
+    }
+
+    /// `whole`: stops only where a segment of a table ends.
+    fn go(&mut self, cursor: u64, count: u64, whole: bool, mut found: impl FnMut(Entry<'_>)) -> u64 {
         let Some((mut shard, mut position)) = self.keyspace.split_cursor(cursor) else { return 0 };
         let now = self.now;
-        let (mut keys, mut buckets) = (0, 0);
+        let (keys, buckets) = (Cell::new(0), Cell::new(0));
         // A nearly empty database is done in one call: an empty shard costs no more than taking its lock.
         let most = count.saturating_mul(BUCKETS_PER_KEY).saturating_add(self.keyspace.shards() as u64);
+        let is_enough = || keys.get() >= count || buckets.get() >= most;
         loop {
             let mut here = 0;
-            let is_enough = |keys: u64, buckets: u64| keys >= count || buckets >= most;
-            let (keys_so_far, buckets_so_far) = (std::cell::Cell::new(keys), std::cell::Cell::new(buckets));
             let next = self.table(shard, |table| {
                 let each = |slot: &Slot| {
-                    keys_so_far.set(keys_so_far.get() + 1);
+                    keys.set(keys.get() + 1);
                     let entry = slot.entry();
                     if !slot.has_ttl() || entry.expire_at().is_none_or(|at| at > now) {
                         found(entry);
                     }
                 };
-                let enough = || {
+                let enough = |segment_ends: bool| {
                     here += 1;
-                    buckets_so_far.set(buckets_so_far.get() + 1);
-                    here >= LOCKED_BUCKETS || is_enough(keys_so_far.get(), buckets_so_far.get())
+                    buckets.set(buckets.get() + 1);
+                    (segment_ends || !whole) && (here >= LOCKED_BUCKETS || is_enough())
                 };
                 table.scan(position, each, enough)
             });
-            (keys, buckets) = (keys_so_far.get(), buckets_so_far.get() + u64::from(next.is_none()));
+            buckets.set(buckets.get() + u64::from(next.is_none()));
             (shard, position) = match next {
                 Some(position) => (shard, position),
                 None if shard + 1 == self.keyspace.shards() => return 0,
                 None => (shard + 1, 0),
             };
-            if is_enough(keys, buckets) {
+            if is_enough() {
                 return self.keyspace.join_cursor(shard, position);
             }
         }
     }
 
-    /// Calls `found` for all keys of the database.
-    pub fn each(&mut self, found: impl FnMut(Entry<'_>)) {
-        self.scan(0, u64::MAX, found);
+    /// The first key from `cursor` on that has not expired, or the cursor to go on with in another turn; 0: there is none.
+    pub fn first(&mut self, mut cursor: u64) -> Result<Vec<u8>, u64> {
+        let mut key = None;
+        for _ in 0..=self.turn / STEPS_PER_TURN {
+            cursor = self.scan(cursor, 1, |entry| key = Some(entry.key().to_vec()));
+            if cursor == 0 || key.is_some() {
+                break;
+            }
+        }
+        key.ok_or(cursor)
     }
 
-    /// A random key of the database that has not expired, every one about as likely. `random` gives 64 random bits.
+    /// A random key of the database that has not expired, every one about as likely; None if none was met, because
+    /// there is none or nearly all have expired. `random` gives 64 random bits.
     pub fn random(&mut self, mut random: impl FnMut() -> u64) -> Option<Vec<u8>> {
         let now = self.now;
         let is_live = |slot: &Slot| !slot.has_ttl() || slot.entry().expire_at().is_none_or(|at| at > now);
-        for _ in 0..RANDOM_TRIES {
+        (0..RANDOM_TRIES).find_map(|_| {
             let shard = self.random_shard(&mut random)?;
-            let key = self.table(shard, |table| {
+            self.table(shard, |table| {
                 let slot = table.random(&mut random).filter(|slot| is_live(slot))?;
                 Some(slot.entry().key().to_vec())
-            });
-            if key.is_some() {
-                return key;
-            }
-        }
-        // Nearly all have expired: the first that has not.
-        let (mut cursor, mut key) = (0, None);
-        loop {
-            cursor = self.scan(cursor, 1, |entry| key = Some(entry.key().to_vec()));
-            if cursor == 0 || key.is_some() {
-                return key;
-            }
-        }
+            })
+        })
     }
 
     /// A shard that has keys, the more the likelier.
@@ -167,7 +192,7 @@ impl<'a, 's> Walk<'a, 's> {
         })
     }
 
-    /// Empties a database, or all of them; what was in there is for [`super::free_tables`].
+    /// Empties a database, or all of them; what was in there is for [`super::lazy_free`].
     #[must_use]
     pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
         let mut tables = Vec::new();
@@ -231,8 +256,33 @@ mod tests {
             assert!((100..=250).contains(&calls), "{calls}");
         }
         let mut all = 0;
-        Walk::new(&keyspace, 0, 1).each(|_| all += 1);
+        assert_eq!(Walk::new(&keyspace, 0, 1).scan_turn(0, |_| all += 1), 0);
         assert_eq!(all, 20_000);
+    }
+
+    #[test]
+    fn a_walk_in_turns_meets_no_key_twice_while_the_tables_grow() {
+        let keyspace = filled(100_000, |_| Ttl::None);
+        let (mut cursor, mut keys, mut turns, mut next) = (0, Vec::new(), 0, 100_000u32);
+        loop {
+            let before = keys.len();
+            let found = |entry: Entry<'_>| keys.push(u32::from_be_bytes(entry.key().try_into().unwrap()));
+            cursor = Walk::new(&keyspace, 0, 1).in_turns().scan_turn(cursor, found);
+            assert!(keys.len() - before < 3 * TURN_KEYS as usize);
+            turns += 1;
+            if cursor == 0 {
+                break;
+            }
+            // So the segments split, some of them between two turns.
+            for key in next..next + 3000 {
+                keyspace.add(0, &key.to_be_bytes(), NewValue::Int(0), 1);
+            }
+            next += 3000;
+        }
+        assert!(turns >= 50, "{turns}");
+        let all: BTreeSet<_> = keys.iter().copied().collect();
+        assert_eq!(all.len(), keys.len(), "a key came twice");
+        assert_eq!(all.range(..100_000).count(), 100_000);
     }
 
     #[test]
@@ -259,11 +309,14 @@ mod tests {
     #[test]
     fn a_random_key_is_any_live_key() {
         let keyspace = filled(300, |n| if n < 290 { Ttl::At(50) } else { Ttl::None });
+        let live: BTreeSet<_> = (290..300u32).map(|n| n.to_be_bytes().to_vec()).collect();
         let mut walk = Walk::new(&keyspace, 0, 50);
-        let seen: BTreeSet<_> = (0..1000).map(|_| walk.random(crate::random::next).unwrap()).collect();
-        assert_eq!(seen, (290..300u32).map(|n| n.to_be_bytes().to_vec()).collect());
+        let seen: BTreeSet<_> = (0..1000).filter_map(|_| walk.random(crate::random::next)).collect();
+        assert_eq!(seen, live);
+        assert!(live.contains(&walk.first(0).unwrap()));
         let keyspace = filled(300, |_| Ttl::At(50));
         assert_eq!(Walk::new(&keyspace, 0, 50).random(crate::random::next), None);
+        assert_eq!(Walk::new(&keyspace, 0, 50).first(0), Err(0));
         assert_eq!(Walk::new(&keyspace, 1, 0).random(crate::random::next), None);
     }
 }

@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 /// Values from this size on are sent from where they lie instead of being copied, in bytes.
 pub const SHARE_AT: usize = 16 * 1024;
 
+/// Bytes of a bulk string besides its own, at most.
+const BULK_FRAME: usize = 1 + 20 + 2 + 2;
+
 /// The protocol a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Version {
@@ -196,8 +199,14 @@ impl<'a> Reply<'a> {
     #[inline]
     fn number_line(&mut self, kind: u8, value: i64) {
         let out = &mut self.out.bytes;
+        // Nearly every length has one or two digits.
         if (0..10).contains(&value) {
             out.extend_from_slice(&[kind, b'0' + value as u8, b'\r', b'\n']);
+            return;
+        }
+        if (10..100).contains(&value) {
+            let digits = value as u8;
+            out.extend_from_slice(&[kind, b'0' + digits / 10, b'0' + digits % 10, b'\r', b'\n']);
             return;
         }
         let mut digits = itoa::Buffer::new();
@@ -258,9 +267,9 @@ impl<'a> Reply<'a> {
     /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
+        self.out.bytes.reserve(value.len() + BULK_FRAME);
         self.number_line(b'$', value.len() as i64);
         let out = &mut self.out.bytes;
-        out.reserve(value.len() + 2);
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }

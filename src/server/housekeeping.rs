@@ -44,9 +44,7 @@ fn look(state: &State, config: &Config, now: i64) {
         if is_idle_for_too_long(client, config.timeout, now) {
             tracing::debug!(client = client.id, "closed: idle for longer than timeout");
             client.kill();
-        } else if client.is_over_limit(config.output_limits[client.output_class() as usize], now) {
-            state.clients.output_limit_hits.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(client = client.id, "closed: more unsent replies than client-output-buffer-limit");
+        } else if state.is_over_output_limit(client, config) {
             client.kill();
         }
     });

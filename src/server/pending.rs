@@ -60,12 +60,17 @@ impl Pending {
         }
     }
 
-    /// The front, as much as fits in `slices`; returns how many are used.
-    pub(super) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
+    /// The front, as much as fits in `slices`, and at most so many bytes; returns how many slices are used.
+    pub(super) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], mut most: usize) -> usize {
         let tail = &self.tail[self.tail_sent..];
         let all = self.chunks.iter().map(Bytes::as_ref).chain((!tail.is_empty()).then_some(tail));
         let mut used = 0;
         for (slice, chunk) in slices.iter_mut().zip(all) {
+            if most == 0 {
+                break;
+            }
+            let chunk = &chunk[..chunk.len().min(most)];
+            most -= chunk.len();
             *slice = IoSlice::new(chunk);
             used += 1;
         }
@@ -105,7 +110,7 @@ mod tests {
             expected.extend_from_slice(&piece);
             pending.push(Bytes::from(piece));
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = pending.fill(&mut slices);
+            let used = pending.fill(&mut slices, usize::MAX);
             let front: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
             let take = front.len().min(round * 37 % 40_000);
             got.extend_from_slice(&front[..take]);
@@ -115,8 +120,9 @@ mod tests {
         while !pending.is_empty() {
             assert!(pending.chunks() > 0);
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = pending.fill(&mut slices);
+            let used = pending.fill(&mut slices, 50_000);
             let front: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
+            assert!(front.len() <= 50_000);
             got.extend_from_slice(&front);
             pending.sent(front.len());
         }

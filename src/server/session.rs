@@ -14,7 +14,7 @@ use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{After, Dispatch, Filled, Interest};
-use crate::keyspace::Garbage;
+use crate::keyspace::Slot;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use std::cell::{Cell, RefCell};
@@ -26,6 +26,8 @@ use std::task::{Context, Poll, Waker};
 
 /// Bytes read at once.
 pub(super) const READ_BYTES: usize = 64 * 1024;
+/// Bytes of waiting replies that are sent in one turn.
+const SEND_BYTES: usize = 256 * 1024;
 /// Requests parsed ahead of running them.
 const BATCH: usize = 64;
 /// Bytes of replies at which they are sent although more requests are at hand.
@@ -42,7 +44,7 @@ struct Shared {
     input: Vec<u8>,
     parsed: Parsed,
     output: Output,
-    garbage: Garbage,
+    garbage: Vec<Slot>,
     config: Option<(u64, Arc<Config>)>,
 }
 
@@ -50,7 +52,7 @@ thread_local! {
     static LINGERS: Cell<usize> = const { Cell::new(0) };
     static SHARED: RefCell<Shared> = const { RefCell::new(Shared {
         input: Vec::new(), parsed: Parsed::new(),
-        output: Output::new(), garbage: Garbage::new(), config: None,
+        output: Output::new(), garbage: Vec::new(), config: None,
     }) };
 }
 
@@ -180,6 +182,7 @@ impl Session {
                 }
                 Event::After(After::Block(_, blocked)) => self.wait_for_keys(blocked).await,
                 Event::After(After::Script(_, running)) => self.run_on(running).await,
+                Event::After(After::Walk(_, walking)) => self.walk_on(*walking).await,
                 Event::After(After::Paused(_, until)) => self.wait_for_pause(until).await,
             }
         }
@@ -215,6 +218,9 @@ impl Session {
             }
             if self.send_output(cx).is_err() {
                 return Poll::Ready(Event::Over);
+            }
+            if std::mem::take(&mut self.yields) {
+                return Poll::Ready(Event::Yield);
             }
             if self.closing {
                 let is_sent = self.pending.is_empty() && !self.stream.wants_flush();
@@ -369,7 +375,8 @@ impl Session {
                 After::Sleep(index, ..)
                 | After::Later(index, ..)
                 | After::Block(index, _)
-                | After::Script(index, _) => index + 1,
+                | After::Script(index, _)
+                | After::Walk(index, _) => index + 1,
                 After::Paused(index, _) | After::Fill(index, _) => *index,
                 After::Close | After::Shutdown => return self.end(cx, buf.len(), after, shared, config),
             };
@@ -528,8 +535,15 @@ impl Session {
             if self.pending.is_empty() {
                 break Ok(());
             }
+            let sent = before - self.pending.len();
+            if sent >= SEND_BYTES {
+                // A peer that reads as fast as this sends would keep the worker to itself.
+                self.yields = true;
+                cx.waker().wake_by_ref();
+                break Ok(());
+            }
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let used = self.pending.fill(&mut slices);
+            let used = self.pending.fill(&mut slices, SEND_BYTES - sent);
             match self.stream.poll_write_vectored(cx, &slices[..used]) {
                 Poll::Ready(Ok(0)) => break Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(len)) => {
@@ -555,15 +569,8 @@ impl Session {
         self.client.info.net_out.add(len as u64);
     }
 
-    /// `client-output-buffer-limit`: too much at once, or more than the soft limit for too long.
     fn is_over_limit(&self, config: &Config) -> bool {
-        let info = &self.client.info;
-        let is_over = info.is_over_limit(config.output_limits[info.output_class() as usize], clock::now_ms());
-        if is_over {
-            self.state.clients.output_limit_hits.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(client = info.id, "closed: more unsent replies than client-output-buffer-limit");
-        }
-        is_over
+        self.state.is_over_output_limit(&self.client.info, config)
     }
 
     /// Replies outside of a batch.

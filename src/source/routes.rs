@@ -64,6 +64,7 @@ const ROUTE_FIELDS: &[&str] = &[
     "max_rows",
     "batch_max",
     "max_value_bytes",
+    "compress_threshold",
     "databases",
     "load_timeout",
     "depends",
@@ -244,6 +245,9 @@ pub struct Route {
     pub batch_max: usize,
     /// `max_value_bytes`: the largest value that is answered and kept. Default 1 MiB.
     pub max_value_bytes: usize,
+    /// `compress_threshold`: strings so long or longer are kept compressed, in bytes; 0: none is. Default: as
+    /// `compress-threshold` says.
+    pub compress_threshold: Option<usize>,
     /// `databases`: the logical databases whose keys it loads. Default database 0 alone: other databases often hold
     /// other things under the same names.
     pub databases: Databases,
@@ -413,6 +417,9 @@ impl Config {
         let source = self.read_source_name(reading, fields);
         let terms = read_terms(reading, fields);
         let max_value_bytes = fields.number(reading, "max_value_bytes", 1 << 20, 1..=512 << 20) as usize;
+        let compress_threshold = fields.get(reading, "compress_threshold").is_some();
+        let compress_threshold =
+            compress_threshold.then(|| fields.number(reading, "compress_threshold", 0, 0..=512 << 20) as usize);
         let rows_many = read_rows(reading, fields, shape);
         let max_rows = fields.number(reading, "max_rows", 1000, 1..=1_000_000) as usize;
         let batch_max = fields.number(reading, "batch_max", 64, 1..=1000) as usize;
@@ -450,6 +457,7 @@ impl Config {
             max_rows,
             batch_max,
             max_value_bytes,
+            compress_threshold,
             databases: databases?,
             load_timeout,
             scripts: fields.yes(reading, "scripts"),

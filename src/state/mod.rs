@@ -3,14 +3,12 @@
 
 pub mod acl;
 mod client;
-mod directives;
 mod errors;
 mod functions;
 mod gate;
 mod invalidation;
 mod latency;
 mod memory;
-mod message;
 mod monitor;
 mod moves;
 mod pause;
@@ -45,7 +43,7 @@ pub use tls::tls_of;
 pub use tracking::{Tracking, TrackingMode, TrackingOptions, Trackings};
 pub use transaction::{Multi, Watched, Watching};
 
-use crate::config::{Config, ConfigHandle};
+use crate::config::{Config, ConfigHandle, LogLevel};
 use crate::keyspace::Keyspace;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -89,8 +87,8 @@ pub struct Fills {
 /// What loads ahead of a value's end may be saved up for, at most.
 const REFRESHES_MAX: i64 = 256;
 
-/// Lets the log follow the directives.
-pub type LogFollows = Box<dyn Fn(&Config) + Send + Sync>;
+/// Changes what is logged.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
 
 impl Fills {
     /// A load began because somebody waits for it; so one more may begin ahead of a value's end. They are never more
@@ -141,10 +139,8 @@ pub struct State {
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
     pub config_file: Option<PathBuf>,
-    /// What CONFIG SET calls for the log, once there is one.
-    pub log_follows: OnceLock<LogFollows>,
-    /// `oom_score_adj` of the process as it was before it was set.
-    oom_score_inherited: OnceLock<i32>,
+    /// What CONFIG SET loglevel calls, once the log is there.
+    pub set_log_level: OnceLock<SetLogLevel>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -165,8 +161,6 @@ pub struct State {
     barren_at: AtomicI64,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
-    /// Nothing that is under way is waited for then.
-    pub hurried: AtomicBool,
     stopped: Notify,
     /// Connections in MONITOR mode.
     pub monitors: Monitors,
@@ -239,8 +233,7 @@ impl State {
             acl,
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
-            log_follows: OnceLock::new(),
-            oom_score_inherited: OnceLock::new(),
+            set_log_level: OnceLock::new(),
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
@@ -251,7 +244,6 @@ impl State {
             peak_memory: Mutex::new((0, now)),
             barren_at: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
-            hurried: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),
             pubsub: PubSub::default(),
@@ -265,7 +257,7 @@ impl State {
             functions: Functions::default(),
             gate: Gate::new(workers),
         };
-        state.put_into_force(None, &state.config.load());
+        state.listen(&state.config.load());
         state
     }
 
@@ -366,6 +358,17 @@ impl State {
         self.scripts.evicted.store(0, Ordering::Relaxed);
         self.sources.load().reset_counts();
         *self.peak_memory.lock() = (crate::alloc::used(), now);
+    }
+
+    /// `client-output-buffer-limit`: too much at once, or more than the soft limit for too long.
+    pub fn is_over_output_limit(&self, client: &ClientInfo, config: &Config) -> bool {
+        let limit = config.output_limits[client.output_class() as usize];
+        let is_over = client.is_over_limit(limit, crate::clock::now_ms());
+        if is_over {
+            self.clients.output_limit_hits.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(client = client.id, "closed: more unsent replies than client-output-buffer-limit");
+        }
+        is_over
     }
 
     /// Asks the server to stop: no connection is accepted any more, and each is closed once its current command is

@@ -1,6 +1,7 @@
 //! Plain data structures and algorithms on bytes: no reply, TTL, key, clock, lock or async in here.
 
 mod bits;
+mod compressed;
 mod counted;
 mod geo;
 mod hash;
@@ -29,6 +30,7 @@ mod zset_full;
 mod zset_index;
 
 pub use bits::{BitOp, Field, Overflow, bit, combine, count_bits, find_bit, set_bit};
+pub use compressed::{compress, expand, expanded_len};
 pub use geo::{Place as GeoPlace, Shape as GeoShape};
 pub use hash::{FieldTtl, FieldValue, Hash};
 pub use hashing::hash_of;

@@ -420,9 +420,10 @@ impl<S: Slot> Table<S> {
     }
 
     /// Calls `found` for the entries in the order of SCAN from `cursor` (0 at the start), until `enough` says
-    /// so after a bucket, or the table ends. Returns the next cursor, or None at the end. A cursor is
-    /// `prefix << 16 | tag`, of [`CURSOR_BITS`] bits.
-    pub fn scan(&self, cursor: u64, mut found: impl FnMut(&S), mut enough: impl FnMut() -> bool) -> Option<u64> {
+    /// so after a bucket (it is told whether a segment ends there), or the table ends. Returns the next cursor, or None at
+    /// the end. A cursor is `prefix << 16 | tag`, of [`CURSOR_BITS`] bits. Whoever stops only where a segment ends meets
+    /// no entry twice, as no segment that splits meanwhile lies on both sides of the cursor.
+    pub fn scan(&self, cursor: u64, mut found: impl FnMut(&S), mut enough: impl FnMut(bool) -> bool) -> Option<u64> {
         let mut prefix = (cursor >> 16) as u32 & ((1 << PREFIX_BITS) - 1);
         let mut tag = cursor as u16;
         while !self.directory.is_empty() {
@@ -444,7 +445,7 @@ impl<S: Slot> Table<S> {
                 let next = (bucket << 16).div_ceil(count);
                 if bucket < count {
                     tag = next as u16;
-                    if enough() {
+                    if enough(false) {
                         return Some(u64::from(prefix) << 16 | u64::from(tag));
                     }
                 }
@@ -455,7 +456,7 @@ impl<S: Slot> Table<S> {
             if prefix >> PREFIX_BITS != 0 {
                 return None;
             }
-            if enough() {
+            if enough(true) {
                 return Some(u64::from(prefix) << 16);
             }
         }
@@ -470,7 +471,7 @@ impl<S: Slot> Table<S> {
             seen.set(seen.get() + 1);
             found(slot);
         };
-        let enough = || {
+        let enough = |_| {
             buckets += 1;
             seen.get() >= count || buckets >= most
         };

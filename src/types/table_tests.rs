@@ -142,7 +142,7 @@ fn a_scan_returns_all_that_stays_while_the_table_grows_and_shrinks() {
                 |slot| {
                     found.push(slot.name().to_vec());
                 },
-                || {
+                |_| {
                     looked_at.set(looked_at.get() + 1);
                     looked_at.get() >= 3
                 },

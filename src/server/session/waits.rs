@@ -3,8 +3,7 @@
 
 use super::{READ_BYTES, SHARED, Session};
 use crate::clock;
-use crate::exec::{Blocked, Dispatch, Running};
-use crate::keyspace::Garbage;
+use crate::exec::{Blocked, Dispatch, Running, Walked, Walking};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -14,6 +13,8 @@ use std::time::Duration;
 
 /// How long a connection that was told why it is closed may take to read that.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a walk waits for a script that has the keyspace for itself.
+const BARRED: Duration = Duration::from_millis(1);
 /// How long a peer may take to agree on keys (TLS). It holds one of `maxclients`' places meanwhile.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -71,7 +72,7 @@ impl Session {
     pub(super) async fn run_on(&mut self, mut running: Box<Running>) {
         loop {
             tokio::task::yield_now().await;
-            let (config, mut garbage) = (self.state.config.load(), Garbage::new());
+            let (config, mut garbage) = (self.state.config.load(), Vec::new());
             let mut dispatch = Dispatch {
                 state: &self.state,
                 config: &config,
@@ -85,6 +86,35 @@ impl Session {
                 return reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
             }
         }
+    }
+
+    /// Goes on with a walk over the keyspace, taking turns with the worker's other connections.
+    pub(super) async fn walk_on(&mut self, mut walking: Walking) {
+        let config = self.state.config.load();
+        loop {
+            tokio::task::yield_now().await;
+            if self.client.info.killed.load(Ordering::Acquire) {
+                return;
+            }
+            match walking.go_on(&self.state, &config, &self.client) {
+                Walked::On => {}
+                Walked::Done => break,
+                Walked::Barred => tokio::time::sleep(BARRED).await,
+                Walked::TooLarge => return self.client.info.killed.store(true, Ordering::Release),
+            }
+        }
+        let mut garbage = Vec::new();
+        let mut dispatch = Dispatch {
+            state: &self.state,
+            config: &config,
+            stats: &self.stats,
+            client: &mut self.client,
+            garbage: &mut garbage,
+            filled: None,
+            ahead: &mut self.ahead,
+        };
+        let mut reply = dispatch.end_walk(walking);
+        reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
     }
 
     /// Reads what the peer sends although it has no reply yet, to run it later; an error when it is gone. It may send
