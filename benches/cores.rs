@@ -9,6 +9,7 @@ use cenote::clock;
 use cenote::commands;
 use cenote::config::{Config, ConfigHandle};
 use cenote::exec::{Dispatch, Request};
+use cenote::keyspace::Garbage;
 use cenote::protocol::{Limits, Output, Reader, Span, Step};
 use cenote::source::Sources;
 use cenote::state::{Client, Origin, State};
@@ -120,7 +121,7 @@ impl Worker {
             config,
             stats: &self.state.workers[self.index],
             client: &mut self.client,
-            garbage: &mut Vec::new(),
+            garbage: &mut Garbage::new(),
             filled: None,
             ahead: &mut Vec::new(),
         };

@@ -5,7 +5,7 @@
 //! knows the future. Redis's policies are modelled from their documentation: 5 samples and a pool of 16, clocks without
 //! their resolution of a second, which favours them.
 
-use cenote::keyspace::{Access, Event, Keyspace, NewValue, News, Policy, Rank, Ttl};
+use cenote::keyspace::{Access, Event, Garbage, Keyspace, NewValue, News, Policy, Rank, Ttl};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 /// Requests a second, for the policies that look at a clock.
@@ -452,8 +452,15 @@ impl Cache for Cenote {
         }
         let access = access.costing(cost_of(u32::from_be_bytes(key)));
         if self.keys >= self.room {
-            self.keys -=
-                self.keyspace.evict(self.policy, access, 5, cenote::random::next, || true, &mut News::default());
+            self.keys -= self.keyspace.evict(
+                self.policy,
+                access,
+                5,
+                cenote::random::next,
+                || true,
+                Garbage::free,
+                &mut News::default(),
+            );
         }
         self.keyspace.lock(at).set(0, hash, &key, NewValue::Int(0), Ttl::None, 0, access, Event::SET);
         self.keys += 1;

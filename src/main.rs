@@ -1,23 +1,21 @@
 //! The command line: wires the rooms together and knows nothing of their insides.
 
+mod daemon;
+mod log;
 mod ping;
 
-use cenote::config::{Config, ConfigHandle, LogFormat, LogLevel};
+use cenote::config::{Config, ConfigHandle};
 use cenote::source::Sources;
-use cenote::state::{SetLogLevel, SourcesHandle, State};
-use cenote::supervise::{PidFile, notify_ready};
+use cenote::state::{SourcesHandle, State};
+use cenote::supervise::{PidFile, is_notified, notify_ready};
 use clap::{Arg, Command};
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-use tracing_subscriber::prelude::*;
-use tracing_subscriber::reload;
 
 #[global_allocator]
 static ALLOCATOR: cenote::alloc::Counting = cenote::alloc::Counting;
@@ -35,6 +33,7 @@ fn main() -> ExitCode {
         return subcommand();
     }
     match Config::load(&args) {
+        Ok(loaded) if goes_to_background(&loaded.config) => into_background(&args),
         Ok(loaded) => run(loaded),
         Err(faults) => {
             for fault in &faults {
@@ -107,18 +106,36 @@ fn subcommand() -> ExitCode {
     }
 }
 
+/// `daemonize`, unless systemd waits for word from this very process.
+fn goes_to_background(config: &Config) -> bool {
+    config.daemonize && !daemon::is_detached() && !is_notified(config.value("supervised").unwrap_or("no"))
+}
+
+fn into_background(args: &[OsString]) -> ExitCode {
+    if args.iter().any(|arg| arg == "-") {
+        eprintln!("cenote: directives from standard input and `daemonize yes` do not go together");
+        return ExitCode::from(USAGE);
+    }
+    daemon::detach(args)
+}
+
 fn run(loaded: cenote::config::Loaded) -> ExitCode {
     let config = &loaded.config;
+    let is_detached = config.daemonize && daemon::is_detached();
+    if is_detached && let Err(error) = daemon::leave_session() {
+        eprintln!("cenote: the session cannot be left: {error}");
+        return ExitCode::FAILURE;
+    }
     // A path on the command line starts where the command was given, those of redis.conf at `dir`.
     let routes = std::path::absolute(&config.routes).unwrap_or_default();
     if let Err(error) = std::env::set_current_dir(config.value("dir").unwrap_or(".")) {
         eprintln!("cenote: the folder of `dir` cannot be entered: {error}");
         return ExitCode::FAILURE;
     }
-    let set_log_level = match start_log(config) {
-        Ok(set_log_level) => set_log_level,
+    let log_follows = match log::start(config, is_detached) {
+        Ok(log_follows) => log_follows,
         Err(error) => {
-            eprintln!("cenote: the log file '{}' cannot be opened: {error}", config.logfile);
+            eprintln!("cenote: the log file '{}' cannot be opened: {error}", config.log.file);
             return ExitCode::FAILURE;
         }
     };
@@ -137,6 +154,7 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    place_threads(config);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if config.workers == 0 { cores } else { config.workers as usize };
     announce(config, &sources, workers);
@@ -151,11 +169,29 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     }
     let rows = cenote::commands::registry().rows();
     let state = Arc::new(State::new(ConfigHandle::new(loaded.config), handle, workers, rows, loaded.file, now));
-    let _ = state.set_log_level.set(set_log_level);
+    let _ = state.log_follows.set(log_follows);
     if let Err(fault) = cenote::commands::load_users(&state) {
         eprintln!("cenote: {fault}");
         return ExitCode::from(USAGE);
     }
+    let oom_score = state.config.load().oom_score;
+    if let Err(error) = state.set_oom_score(oom_score) {
+        tracing::warn!("oom-score-adj has no effect: {error}");
+    }
+    serve_to_the_end(state, is_detached)
+}
+
+/// `server-cpulist` and `bio-cpulist`: before the threads are counted and started, for they go with this one.
+fn place_threads(config: &Config) {
+    if let Err(error) = cenote::process::pin(config.value("server-cpulist").unwrap_or_default()) {
+        tracing::warn!("server-cpulist has no effect: {error}");
+    }
+    if let Some(cpus) = config.value("bio-cpulist").filter(|cpus| !cpus.is_empty()) {
+        cenote::keyspace::free_on(cpus);
+    }
+}
+
+fn serve_to_the_end(state: Arc<State>, is_detached: bool) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -163,13 +199,7 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let pid_file = match write_pid_file(&state.config.load().pidfile) {
-        Ok(pid_file) => pid_file,
-        Err(code) => return code,
-    };
-    let served = runtime.block_on(serve(state));
-    drop(pid_file);
-    match served {
+    match runtime.block_on(serve(state, is_detached)) {
         Ok(()) => {
             tracing::info!("stopped; every command that was running has been answered");
             ExitCode::SUCCESS
@@ -181,25 +211,26 @@ fn run(loaded: cenote::config::Loaded) -> ExitCode {
     }
 }
 
-fn write_pid_file(path: &str) -> Result<Option<PidFile>, ExitCode> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    PidFile::write(path).map(Some).map_err(|error| {
-        eprintln!("cenote: the pid file '{path}' cannot be written: {error}");
-        ExitCode::FAILURE
-    })
-}
-
-/// Tells systemd, if it asked, as soon as connections are accepted.
-async fn notify_when_listening(state: Arc<State>) {
+/// As soon as connections are accepted, tells systemd, if it asked, and whoever started the server in the background; and
+/// writes the pid file, which is never that of a server that found its port taken. Then keeps that file.
+async fn tell_when_listening(state: Arc<State>, is_detached: bool) {
     while state.listeners.lock().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let config = state.config.load();
+    let pid_file = (!config.pidfile.is_empty()).then(|| PidFile::write(&config.pidfile));
+    if let Some(Err(error)) = &pid_file {
+        tracing::warn!("the pid file '{}' cannot be written: {error}", config.pidfile);
+    }
     if let Err(error) = notify_ready(config.value("supervised").unwrap_or("no")) {
         tracing::warn!("systemd cannot be told that the server is ready: {error}");
     }
+    if is_detached && let Err(error) = daemon::tell_ready() {
+        tracing::warn!("who started the server cannot be told that it is ready: {error}");
+    }
+    // To the end of the runtime.
+    std::future::pending::<()>().await;
+    drop(pid_file);
 }
 
 /// Reads the routes file, and the files of TLS, again at each SIGHUP; the log tells what came of it.
@@ -210,7 +241,7 @@ async fn reload_on_hangup(mut hangup: Signal, state: Arc<State>) {
     }
 }
 
-async fn serve(state: Arc<State>) -> std::io::Result<()> {
+async fn serve(state: Arc<State>, is_detached: bool) -> std::io::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // As in Redis, the end of the terminal is not the end of the server. Taking the signal is enough to ignore it.
     let _hangup = signal(SignalKind::hangup())?;
@@ -218,9 +249,12 @@ async fn serve(state: Arc<State>) -> std::io::Result<()> {
     tokio::spawn(async move {
         let name = tokio::select! { _ = term.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         tracing::info!("{name} received: stopping");
+        let config = stopping.config.load();
+        let hurries = if name == "SIGTERM" { config.shutdown_now_on_sigterm } else { config.shutdown_now_on_sigint };
+        stopping.hurried.fetch_or(hurries, Ordering::Relaxed);
         stopping.stop();
     });
-    tokio::spawn(notify_when_listening(Arc::clone(&state)));
+    tokio::spawn(tell_when_listening(Arc::clone(&state), is_detached));
     tokio::spawn(reload_on_hangup(signal(SignalKind::hangup())?, Arc::clone(&state)));
     tokio::spawn(cenote::invalidate::run(Arc::clone(&state)));
     let config = state.config.load();
@@ -261,31 +295,4 @@ fn open_sources(file: Option<&Path>) -> Result<Sources, Vec<String>> {
         tracing::warn!("{warning}");
     }
     Sources::open(&config).map_err(|message| vec![format!("{}: {message}", file.display())])
-}
-
-/// Starts the log; what it returns changes the level.
-fn start_log(config: &Config) -> std::io::Result<SetLogLevel> {
-    let writer = if config.logfile.is_empty() {
-        BoxMakeWriter::new(std::io::stdout)
-    } else {
-        BoxMakeWriter::new(Mutex::new(OpenOptions::new().create(true).append(true).open(&config.logfile)?))
-    };
-    let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_writer(writer);
-    let lines = if config.log_format == LogFormat::Json { lines.json().boxed() } else { lines.boxed() };
-    let (level, handle) = reload::Layer::new(filter(config.loglevel));
-    tracing_subscriber::registry().with(level).with(lines).init();
-    Ok(Box::new(move |level| {
-        // It fails only when the log is gone, and then there is nobody to tell.
-        let _ = handle.reload(filter(level));
-    }))
-}
-
-fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Debug => LevelFilter::TRACE,
-        LogLevel::Verbose => LevelFilter::DEBUG,
-        LogLevel::Notice => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-        LogLevel::Nothing => LevelFilter::OFF,
-    }
 }

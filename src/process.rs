@@ -1,8 +1,10 @@
 //! What the operating system tells of this process and this machine, read from `/proc`, and what it is asked for this
 //! process. Knows no server; where `/proc` is missing the figures are 0.
 
-use std::fs;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::{fs, io};
 
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// Ticks of `/proc/self/stat` in a second, the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -37,6 +39,42 @@ pub fn resident_bytes() -> u64 {
 /// Physical memory of the machine, in bytes.
 pub fn machine_memory_bytes() -> u64 {
     kilobytes(&read("/proc/meminfo"), "MemTotal:")
+}
+
+/// How willing the system is to kill the process when memory is short, -1000 to 1000.
+pub fn oom_score() -> i32 {
+    read(OOM_SCORE).trim().parse().unwrap_or(0)
+}
+
+/// Changes that.
+///
+/// # Errors
+/// When the system refuses: less takes a privilege.
+pub fn set_oom_score(score: i32) -> io::Result<()> {
+    fs::write(OOM_SCORE, score.to_string())
+}
+
+/// Lets this thread, and those that it starts, run on some processors alone: `0,2-5,8-14:2`, where the last is every
+/// second one. Nothing changes where the list is empty or makes no sense, as in Redis.
+///
+/// # Errors
+/// When the machine has none of them.
+pub fn pin(cpus: &str) -> io::Result<()> {
+    let Some(numbers) = cpu_list(cpus).filter(|numbers| !numbers.is_empty()) else { return Ok(()) };
+    let mut set = CpuSet::new();
+    numbers.iter().for_each(|number| set.set(*number));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (range, step) = part.split_once(':').unwrap_or((part, "1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |word: &str| word.trim().parse::<usize>().ok().filter(|number| *number < CpuSet::MAX_CPU);
+        numbers.extend((number(first)?..=number(last)?).step_by(number(step).filter(|step| *step > 0)?));
+    }
+    Some(numbers)
 }
 
 /// System, release and processor: `Linux 6.1.0 x86_64`.
@@ -83,6 +121,15 @@ mod tests {
         let time = parse_stat(line);
         assert_eq!((time.user, time.system, time.children_user, time.children_system), (2.5, 0.5, 0.07, 0.03));
         assert_eq!(parse_stat(""), CpuTime::default());
+    }
+
+    #[test]
+    fn processors_are_listed_as_in_redis() {
+        assert_eq!(cpu_list("0,2-5,8-14:2"), Some(vec![0, 2, 3, 4, 5, 8, 10, 12, 14]));
+        assert_eq!((cpu_list(""), cpu_list(" 1 , 3-3 ")), (Some(vec![]), Some(vec![1, 3])));
+        for wrong in ["x", "1-", "-1", "1-2:0", "5000", "1;2", "0-99999999999"] {
+            assert_eq!(cpu_list(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What whoever started the program watches: the working folder, the pid file, systemd's notification. Knows files
 //! and one socket, nothing of the server.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -28,15 +29,22 @@ impl Drop for PidFile {
     }
 }
 
-/// Tells systemd that the server is ready, if `supervised` is `systemd` or `auto` and systemd asked for it by
-/// `NOTIFY_SOCKET`. Returns whether it was told.
+/// Where systemd waits for word, if `supervised` is `systemd` or `auto` and systemd asked for it.
+fn notify_socket(supervised: &str) -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|_| matches!(supervised, "systemd" | "auto"))
+}
+
+/// True if systemd waits for word from this process.
+pub fn is_notified(supervised: &str) -> bool {
+    notify_socket(supervised).is_some()
+}
+
+/// Tells systemd that the server is ready, if it waits for that. Returns whether it was told.
 ///
 /// # Errors
 /// When the socket that systemd named cannot be reached.
 pub fn notify_ready(supervised: &str) -> io::Result<bool> {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|_| matches!(supervised, "systemd" | "auto")) else {
-        return Ok(false);
-    };
+    let Some(socket) = notify_socket(supervised) else { return Ok(false) };
     notify(socket.as_bytes()).map(|()| true)
 }
 

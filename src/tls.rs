@@ -1,11 +1,14 @@
 //! What the server's TLS is made of: certificates, keys and parameters, read from the files that the `tls-` directives
 //! name and checked as a whole. It must not know sockets or connections.
 
+use crate::clock;
 use crate::config::{TlsAuth, TlsSettings, io_text};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, ServerConfig, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{
+    NoServerSessionStorage, ServerConfig, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+};
 use rustls::{CipherSuite, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion, version};
 use std::fs;
 use std::path::Path;
@@ -60,13 +63,50 @@ pub fn server_config(settings: &TlsSettings) -> Result<Arc<ServerConfig>, String
     config.ignore_client_order = settings.prefer_server_ciphers;
     config.session_storage = match (settings.session_caching, settings.session_cache_size) {
         (false, _) => Arc::new(NoServerSessionStorage {}),
-        (true, 0) => ServerSessionMemoryCache::new(SESSIONS),
-        (true, size) => ServerSessionMemoryCache::new(size),
+        (true, size) => Arc::new(Sessions {
+            all: ServerSessionMemoryCache::new(if size == 0 { SESSIONS } else { size }),
+            lifetime_ms: settings.session_cache_seconds.saturating_mul(1000),
+        }),
     };
     if !settings.session_caching {
         config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))
+}
+
+/// Sessions that clients may resume, for a time.
+#[derive(Debug)]
+struct Sessions {
+    all: Arc<ServerSessionMemoryCache>,
+    /// 0: no limit.
+    lifetime_ms: i64,
+}
+
+impl Sessions {
+    /// A session that was put, unless its time is over; its end stands before it.
+    fn unless_over(stored: &[u8], now: i64) -> Option<Vec<u8>> {
+        let (end, session) = stored.split_first_chunk::<8>()?;
+        (now < i64::from_be_bytes(*end)).then(|| session.to_vec())
+    }
+}
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, session: Vec<u8>) -> bool {
+        let end = if self.lifetime_ms == 0 { i64::MAX } else { clock::now_ms().saturating_add(self.lifetime_ms) };
+        self.all.put(key, [&end.to_be_bytes(), session.as_slice()].concat())
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        Self::unless_over(&self.all.get(key)?, clock::now_ms())
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        Self::unless_over(&self.all.take(key)?, clock::now_ms())
+    }
+
+    fn can_cache(&self) -> bool {
+        true
+    }
 }
 
 /// `tls-ciphers` for TLS 1.2 and `tls-ciphersuites` for TLS 1.3, in the order in which they are given; all without them.
@@ -206,6 +246,19 @@ mod tests {
         assert_eq!(versions("TLSv1.3").unwrap().len(), 1);
         assert_eq!(versions("").unwrap().len(), 2);
         assert!(versions("TLSv1.1 TLSv1.2").unwrap_err().contains("'TLSv1.1' is not supported"));
+    }
+
+    #[test]
+    fn sessions_have_their_time() {
+        let sessions = |lifetime_ms| Sessions { all: ServerSessionMemoryCache::new(10), lifetime_ms };
+        let (kept, gone) = (sessions(0), sessions(-1));
+        for sessions in [&kept, &gone, &sessions(60_000)] {
+            assert!(sessions.put(b"key".to_vec(), b"session".to_vec()));
+            let wanted = (sessions.lifetime_ms >= 0).then(|| b"session".to_vec());
+            assert_eq!((sessions.get(b"key"), sessions.take(b"key")), (wanted.clone(), wanted));
+            assert_eq!((sessions.get(b"key"), sessions.take(b"key")), (None, None));
+        }
+        assert_eq!(Sessions::unless_over(&[&9i64.to_be_bytes(), b"s".as_slice()].concat(), 9), None);
     }
 
     #[test]

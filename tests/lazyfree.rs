@@ -69,3 +69,53 @@ fn what_is_large_is_freed_elsewhere() {
         assert_eq!(client.cmd(&["EXISTS", "k"]), Value::Int(i64::from(len > 0)), "{kind}: {command}");
     }
 }
+
+/// `lazyfree-lazy-…` once had no effect: whoever set them to `no`, to have the memory back with the reply, did not.
+#[test]
+fn who_removes_waits_where_the_directives_say_so() {
+    let server = Server::cenote().start();
+    let mut client = server.client();
+    let cases: [(&str, &[&str]); 7] = [
+        ("lazyfree-lazy-user-del", &["DEL k"]),
+        ("lazyfree-lazy-server-del", &["SET k v"]),
+        ("lazyfree-lazy-server-del", &["SET other v", "RENAME other k"]),
+        ("lazyfree-lazy-server-del", &["SUNIONSTORE k nothing"]),
+        ("lazyfree-lazy-expire", &["PEXPIRE k 1"]),
+        ("lazyfree-lazy-expire", &["PEXPIRE k -1"]),
+        ("lazyfree-lazy-eviction", &["CONFIG SET maxmemory-policy allkeys-random maxmemory 1"]),
+    ];
+    for (directive, commands) in cases {
+        for (value, elsewhere) in [("no", 0), ("yes", 1)] {
+            fill(&mut client, "set");
+            client.cmd(&["CONFIG", "SET", directive, value]);
+            let before = freed(&mut client);
+            for command in commands {
+                assert!(!client.cmd(&words(command)).is_error(), "{command}");
+            }
+            until("the set to go", || client.cmd(&["TYPE", "k"]) != Value::simple("set"));
+            client.cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+            until(&format!("{directive} {value}"), || freed(&mut client) == before + elsewhere);
+            client.cmd(&["DEL", "k"]);
+        }
+    }
+    // UNLINK and ASYNC never wait, SYNC always does.
+    let flush = |client: &mut Client, directives: &str, command: &str, elsewhere: u64| {
+        let keys: Vec<_> = (0..ELEMENTS).map(|n| words(&format!("SET {n} v"))).collect();
+        client.pipeline(&keys).expect("all are answered");
+        client.cmd(&["CONFIG", "SET", "lazyfree-lazy-user-flush", directives]);
+        let before = freed(client);
+        assert_eq!(client.cmd(&words(command)), Value::ok());
+        until(&format!("{command}, {directives}"), || freed(client) == before + elsewhere);
+    };
+    let all = ELEMENTS as u64;
+    for (directives, command, elsewhere) in
+        [("no", "FLUSHALL", 0), ("no", "FLUSHDB ASYNC", all), ("yes", "FLUSHDB", all), ("yes", "FLUSHALL SYNC", 0)]
+    {
+        flush(&mut client, directives, command, elsewhere);
+    }
+    client.cmd(&["CONFIG", "SET", "lazyfree-lazy-user-del", "no"]);
+    fill(&mut client, "set");
+    let before = freed(&mut client);
+    assert_eq!(client.cmd(&["UNLINK", "k"]), Value::Int(1));
+    until("UNLINK waits for nothing", || freed(&mut client) == before + 1);
+}

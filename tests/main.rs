@@ -15,6 +15,7 @@ mod command_rows;
 mod compatibility;
 mod compression;
 mod differential;
+mod directives;
 mod dump;
 mod eviction;
 mod lazyfree;

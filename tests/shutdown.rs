@@ -1,6 +1,6 @@
 //! The program's beginning and end: signals, SHUTDOWN, and settings that cannot be right.
 
-use crate::support::{Failure, Server, Value};
+use crate::support::{Client, Failure, PATIENCE, Port, Server, TempDir, Value, cenote_program, run, until};
 
 #[test]
 fn sigterm_and_sigint_end_the_server_in_order() {
@@ -115,4 +115,43 @@ fn a_port_that_is_taken_is_told() {
     // Metrics that nobody can read were once a line in the log only.
     let (status, text) = Server::cenote().args(["--metrics-port", &port]).start_and_fail();
     assert!(!status.success() && text.contains(&port), "metrics on a port that is taken:\n{text}");
+}
+
+/// `daemonize yes`, as units of the type `forking` and init scripts have it, once left the server in the foreground: whoever
+/// waited for the program to end waited for ever.
+#[test]
+fn a_server_goes_to_the_background_and_is_ready_when_the_call_returns() {
+    let dir = TempDir::new("daemon");
+    let (port, path) = (Port::reserve(), |name: &str| dir.path().join(name).display().to_string());
+    let args = |more: &[&str]| -> Vec<String> {
+        let common =
+            ["--port", &port.number.to_string(), "--daemonize", "yes", "--pidfile", &path("pid")].map(String::from);
+        common.into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
+    };
+    let start = |more: &[&str]| {
+        let args = args(more);
+        let words: Vec<&str> = args.iter().map(String::as_str).collect();
+        run(&cenote_program(), &words, b"", PATIENCE)
+    };
+    let started = start(&["--logfile", &path("log"), "--dir", &dir.path().display().to_string()]);
+    let log = || std::fs::read_to_string(path("log")).unwrap_or_default();
+    assert_eq!((started.code, started.out.as_str(), started.err.as_str()), (Some(0), "", ""), "{}", log());
+    let pid: u32 =
+        std::fs::read_to_string(path("pid")).expect("the pid file is there").trim().parse().expect("a number");
+    let mut client = Client::connect(port.number);
+    assert!(client.cmd(&["INFO", "server"]).text().expect("a text").contains(&format!("process_id:{pid}\r\n")));
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(") ").expect("the name ends");
+    assert_eq!(fields.split(' ').nth(3), Some(pid.to_string().as_str()), "it leads a session of its own");
+    for fd in 0..3 {
+        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).expect("it is open");
+        assert_eq!(target.to_str(), Some("/dev/null"), "descriptor {fd}");
+    }
+    // A second one on the same port says why it cannot, and the call fails.
+    let second = start(&[]);
+    assert_eq!((second.code, second.err.contains(&port.number.to_string())), (Some(1), true), "{}", second.err);
+    assert_eq!(client.try_cmd(&["SHUTDOWN"]), Err(Failure::Closed(String::new())));
+    until("the pid file to go", || !dir.path().join("pid").exists());
+    let refused = run(&cenote_program(), &["--daemonize", "yes", "-"], b"port 0\n", PATIENCE);
+    assert!(refused.code != Some(0) && refused.err.contains("standard input"), "{}", refused.err);
 }

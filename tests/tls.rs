@@ -216,6 +216,11 @@ fn files_are_read_again_without_a_restart_and_bad_ones_change_nothing() {
     papers.issue("server", "ca", "third");
     server.signal("HUP");
     until("the third certificate", || subject() == "CN=third");
+    // Now and then by itself.
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-auto-reload-interval", "1"]), Value::ok());
+    papers.issue("server", "ca", "timed");
+    until("the certificate to be read by itself", || subject() == "CN=timed");
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-auto-reload-interval", "0"]), Value::ok());
     // A key that does not belong to it, a file that is none, one that is not there.
     fs::copy(papers.path("client.key"), papers.path("server.key")).unwrap();
     assert!(control.cmd(&["CONFIG", "SET", "tls-key-file", &papers.path("server.key")]).is_error());
@@ -223,7 +228,7 @@ fn files_are_read_again_without_a_restart_and_bad_ones_change_nothing() {
     until("the reason", || server.log().contains("TLS stays as it was: "));
     assert!(control.cmd(&["CONFIG", "SET", "tls-cert-file", &papers.path("extensions")]).is_error());
     assert!(control.cmd(&["CONFIG", "SET", "tls-cert-file", "/nowhere"]).is_error());
-    assert_eq!((subject(), server.log().contains("no pair")), ("CN=third".to_owned(), true));
+    assert_eq!((subject(), server.log().contains("no pair")), ("CN=timed".to_owned(), true));
     let get = control.cmd(&["CONFIG", "GET", "tls-cert-file"]);
     assert_eq!(get.items()[1].text(), Some(papers.path("server.crt")));
     assert_eq!(control.cmd(&["CONFIG", "REWRITE"]), Value::ok());
@@ -236,6 +241,47 @@ fn files_are_read_again_without_a_restart_and_bad_ones_change_nothing() {
     assert_eq!(control.cmd(&["CONFIG", "SET", "tls-port", "0"]), Value::ok());
     assert!(TcpStream::connect(("127.0.0.1", other.number)).is_err());
     assert_eq!(control.cmd(&["PING"]), Value::simple("PONG"), "connections stay");
+}
+
+/// What `openssl s_client` says of a handshake.
+fn handshake(papers: &Papers, port: u16, options: &str) -> String {
+    let line = format!("s_client -connect 127.0.0.1:{port} -CAfile ca.crt {options}");
+    let mut command = Command::new("openssl");
+    command.args(line.split_whitespace()).current_dir(papers.0.path()).stdin(Stdio::null());
+    String::from_utf8_lossy(&command.output().expect("openssl runs").stdout).into_owned()
+}
+
+#[test]
+fn sessions_are_resumed_as_long_as_configured() {
+    let (papers, port) = (Papers::new(), Port::reserve());
+    let server = papers.server(&port).config("tls-auth-clients no\n").start();
+    let mut control = server.client();
+    let first = || handshake(&papers, port.number, "-tls1_2 -sess_out session");
+    let is_resumed = || handshake(&papers, port.number, "-tls1_2 -sess_in session").contains("\nReused, TLSv1.2");
+    assert!(first().contains("\nNew, TLSv1.2") && is_resumed() && is_resumed());
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-session-cache-timeout", "1"]), Value::ok());
+    first();
+    until("the session to be over", || !is_resumed());
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-session-cache-timeout", "300"]), Value::ok());
+    first();
+    assert!(is_resumed());
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-session-caching", "no"]), Value::ok());
+    first();
+    assert!(!is_resumed());
+}
+
+#[test]
+fn the_order_of_the_suites_is_the_clients_or_the_servers() {
+    let (papers, port) = (Papers::new(), Port::reserve());
+    let server = papers.server(&port).config("tls-auth-clients no\n").start();
+    let mut control = server.client();
+    let [ours, theirs] = ["TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"];
+    assert_eq!(control.cmd(&["CONFIG", "SET", "tls-ciphersuites", &format!("{ours}:{theirs}")]), Value::ok());
+    for (value, suite) in [("yes", ours), ("no", theirs)] {
+        assert_eq!(control.cmd(&["CONFIG", "SET", "tls-prefer-server-ciphers", value]), Value::ok());
+        let told = handshake(&papers, port.number, &format!("-tls1_3 -ciphersuites {theirs}:{ours}"));
+        assert!(told.contains(&format!("Cipher is {suite}")), "{value}: {told}");
+    }
 }
 
 #[test]
@@ -361,12 +407,15 @@ fn messages_and_waits_go_through() {
 fn redis_py_works_unchanged() {
     let (papers, port) = (Papers::new(), Port::reserve());
     let server = papers.server(&port).args(["--requirepass", "secret"]).start();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/redis_py_tls.py");
-    let script = script.to_str().expect("the project's path is text");
-    let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|file| papers.path(file));
-    let port = port.number.to_string();
-    let args = ["-W", "error", script, &port, &ca, &cert, &key];
-    let finished = run(&tool("PYTHON"), &args, b"", LIMIT);
-    assert_eq!((finished.code, finished.err.as_str()), (Some(0), ""), "{}", finished.out);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python/redis_py_tls.py");
+    let files = [("AUTHORITY", "ca.crt"), ("CERTIFICATE", "client.crt"), ("KEY", "client.key")];
+    let mut words: Vec<String> = files.iter().map(|(name, file)| format!("TLS_{name}={}", papers.path(file))).collect();
+    words.push(format!("REDIS_TLS_PORT={}", port.number));
+    words.push(format!("REDIS_CLI={}", tool("REDIS_CLI").display()));
+    words.extend(["REDIS_HOST=127.0.0.1", "REDIS_PORT=0", "REDIS_URL=", "REDIS_PASSWORD=secret"].map(String::from));
+    words.push(tool("PYTHON").display().to_string());
+    let args: Vec<&str> = words.iter().map(String::as_str).chain(["-W", "error", script]).collect();
+    let finished = run(Path::new("env"), &args, b"", LIMIT);
+    assert_eq!((finished.code, finished.out.as_str(), finished.err.as_str()), (Some(0), "ok\n", ""));
     drop(server);
 }

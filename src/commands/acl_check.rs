@@ -4,7 +4,7 @@
 use super::c_text;
 use super::{Acl, Args, Command, Flags, KeyFlags, KeySpec, client_list};
 use crate::state::acl::{Context, Denial, Reason, Refusal, Selector, Touch, User};
-use crate::state::{Client, State};
+use crate::state::{Client, ClientInfo, State};
 use std::sync::atomic::Ordering;
 
 /// A command that a user may not run.
@@ -185,13 +185,28 @@ pub fn permit(
     args: &Args<'_>,
     now: i64,
 ) -> Result<(), Denied> {
-    let denied = check_acl(&client.user, command, args, client.db());
+    permit_as(state, (&client.user, &client.info, client.db()), context, command, args, now)
+}
+
+/// The same for a connection that is not at hand: its user, what others know of it, and its database.
+///
+/// # Errors
+/// As [`check_acl`].
+pub fn permit_as(
+    state: &State,
+    (user, client, db): (&User, &ClientInfo, usize),
+    context: Context,
+    command: &Command,
+    args: &Args<'_>,
+    now: i64,
+) -> Result<(), Denied> {
+    let denied = check_acl(user, command, args, db);
     if let Err(Denied { why, object }) = &denied {
         state.acl.refused.denied[*why as usize].fetch_add(1, Ordering::Relaxed);
         // Where no argument names the database, the command does.
         let is_command = *why == Denial::Database && Some(object.as_slice()) == args.get(0);
         let object = if is_command { command.spec.name.as_bytes() } else { object };
-        note(state, client, (Reason::Denied(*why), context), object, &client.user.name, now);
+        note(state, client, (Reason::Denied(*why), context), object, &user.name, now);
     }
     denied
 }
@@ -200,13 +215,13 @@ pub fn permit(
 #[cold]
 pub(super) fn note(
     state: &State,
-    client: &Client,
+    client: &ClientInfo,
     (reason, context): (Reason, Context),
     object: &[u8],
     user: &[u8],
     now: i64,
 ) {
-    let line = client_list::line(&client.info, 0, now);
+    let line = client_list::line(client, 0, now);
     let refusal = Refusal::new(reason, context, object, user, line, now);
     state.acl.log.add(refusal, state.config.load().acllog_max_len);
 }

@@ -208,7 +208,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         group: "connection",
         since: "8.1.0",
         syntax: "<ON | OFF>",
-        summary: "Marks the connection as one that imports data.",
+        summary: "Marks the connection as one that imports keys: in import mode it sees what has expired.",
         run: Run::Server(import_source),
         ..Spec::BASE
     },
@@ -344,12 +344,11 @@ fn capabilities(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
     Outcome::Done
 }
 
-fn import_source(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    if !args.is(2, "OFF") {
+fn import_source(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if !args.is(2, "OFF") && !ctx.state.config.load().limits.import_mode {
         return fail(reply, "ERR Server is not in import mode");
     }
-    reply.ok();
-    Outcome::Done
+    set_flag(&ctx.client.info.import_source, args, reply)
 }
 
 /// The error of too many arguments, where the row's arity does not catch them.

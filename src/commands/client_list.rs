@@ -316,6 +316,7 @@ fn flags_of(client: &ClientInfo) -> String {
         (client.origin.is_unix, 'U'),
         (client.no_evict.load(Relaxed), 'e'),
         (client.no_touch.load(Relaxed), 'T'),
+        (client.import_source.load(Relaxed), 'I'),
     ];
     let flags: String = known.iter().filter(|(is_set, _)| *is_set).map(|(_, letter)| letter).collect();
     if flags.is_empty() { "N".into() } else { flags }

@@ -89,21 +89,12 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         changed = before.changed(&after);
         // A file of the same name may hold something else by now.
         let of_tls = pairs.iter().map(|(name, _)| *name).find(|name| name.to_ascii_lowercase().starts_with(b"tls-"));
-        put_into_force(ctx, before, &after, (&changed, of_tls))?;
+        try_out(ctx, before, &after, (&changed, of_tls))?;
+        ctx.state.put_into_force(Some(before), &after);
         Ok::<_, SetError>(after)
     });
-    let config = match updated {
-        Ok(config) => config,
-        Err(error) => return fail(reply, &format!("ERR {error}")),
-    };
-    if changed.contains(&"requirepass") {
-        ctx.state.acl.set_default_password(&config.requirepass);
-    }
-    if changed.contains(&"notify-keyspace-events") {
-        ctx.state.listen(&config);
-    }
-    if let Some(set_log_level) = ctx.state.set_log_level.get() {
-        set_log_level(config.loglevel);
+    if let Err(error) = updated {
+        return fail(reply, &format!("ERR {error}"));
     }
     for name in changed {
         if find(name.as_bytes()).is_some_and(|found| found.directive.effect == Effect::Accepted) {
@@ -116,8 +107,8 @@ fn set(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
 
 const LISTEN_FAILED: &str = "Unable to listen on this port. Check server logs.";
 
-/// What a change needs besides the new values: file descriptors, sockets. Last what can be undone least.
-fn put_into_force(
+/// What a change needs besides the new values, and may not get: file descriptors, sockets. Last what can be undone least.
+fn try_out(
     ctx: &Ctx<'_>,
     before: &Config,
     after: &Config,
@@ -137,6 +128,13 @@ fn put_into_force(
         None => None,
     };
     let has = |name| changed.contains(&name);
+    if before.oom_score != after.oom_score {
+        ctx.state.set_oom_score(after.oom_score).map_err(|why| {
+            tracing::warn!("CONFIG SET of oom-score-adj failed: {why}");
+            let name = if has("oom-score-adj") { "oom-score-adj" } else { "oom-score-adj-values" };
+            SetError::failed(name, "Failed to apply new oom_score_adj configuration, check server logs.")
+        })?;
+    }
     if has("port") || has("bind") || has("tls-port") {
         ctx.state.moves.ask(after.clone()).map_err(|why| {
             tracing::warn!("CONFIG SET of port, tls-port or bind failed: {why}");

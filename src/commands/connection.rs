@@ -155,7 +155,7 @@ fn authenticate(ctx: &mut Ctx<'_>, command: &[u8], user: &[u8], password: &[u8])
     }
     ctx.state.acl.refused.auth.fetch_add(1, Ordering::Relaxed);
     let context = if ctx.client.multi.is_some() { Context::Multi } else { Context::TopLevel };
-    super::acl_check::note(ctx.state, ctx.client, (Reason::Auth, context), command, user, ctx.now);
+    super::acl_check::note(ctx.state, &ctx.client.info, (Reason::Auth, context), command, user, ctx.now);
     false
 }
 
@@ -220,8 +220,10 @@ fn hello(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
         ctx.client.set_version(version);
         reply.set_version(version);
     }
-    reply.map(7);
-    for (key, value) in [("server", "redis"), ("version", &ctx.state.config.load().redis_version)] {
+    let config = ctx.state.config.load();
+    let zone = config.value("availability-zone").filter(|zone| !zone.is_empty());
+    reply.map(7 + usize::from(zone.is_some()));
+    for (key, value) in [("server", "redis"), ("version", &config.redis_version)] {
         reply.text(key);
         reply.text(value);
     }
@@ -235,6 +237,10 @@ fn hello(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     }
     reply.text("modules");
     reply.array(0);
+    if let Some(zone) = zone {
+        reply.text("availability_zone");
+        reply.text(zone);
+    }
     Outcome::Done
 }
 
@@ -273,6 +279,7 @@ fn reset(ctx: &mut Ctx<'_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     ctx.state.log_out(client);
     client.info.no_evict.store(false, Relaxed);
     client.info.no_touch.store(false, Relaxed);
+    client.info.import_source.store(false, Relaxed);
     client.info.labels.lock().name.clear();
     reply.simple("RESET");
     Outcome::Done

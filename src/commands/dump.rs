@@ -123,7 +123,7 @@ fn restore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
         return fail(reply, "ERR Invalid TTL value, must be >= 0");
     }
     let mut builder = Builder::new(db.limits(), db.now());
-    let built = match load(args.at(3), db.max_string(), &mut |part| builder.take(part)) {
+    let built = match load(args.at(3), db.max_string(), db.limits().any_dump_version, &mut |part| builder.take(part)) {
         Ok(true) => builder.finish(),
         Ok(false) => return fail(reply, "ERR DUMP payload version or checksum are wrong"),
         Err(Bad) => Err(Bad),
@@ -147,10 +147,10 @@ fn restore(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
         0 => Ttl::None,
         ttl if options.absolute => Ttl::At(ttl),
         // As in Redis, where a sum that overflows is a time long past.
-        ttl => Ttl::At(ttl.wrapping_add(db.now())),
+        ttl => Ttl::At(ttl.wrapping_add(db.now()).max(1)),
     };
     match ttl {
-        Ttl::At(at) if at <= db.now() => {
+        Ttl::At(at) if db.is_over(at) => {
             db.remove(0);
         }
         ttl => {

@@ -2,7 +2,7 @@
 
 use super::options::Time;
 use super::{Acl, Args, Flags, Keys, Outcome, Run, Spec, Write, fail};
-use crate::keyspace::View;
+use crate::keyspace::{Cause, View};
 use crate::protocol::Reply;
 
 const EXPIRE: Spec = Spec {
@@ -161,13 +161,13 @@ fn expire_at(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time
     };
     let place = db.find(0).filter(|&place| condition.is_met(db.entry(0, place).expire_at(), at));
     match place {
-        Some(_) if at <= db.now() => {
-            db.remove(0);
+        Some(_) if db.is_over(at) => {
+            db.remove_for(0, Cause::Expired);
         }
-        Some(place) => db.set_expire(0, place, Some(at)),
+        Some(place) => db.set_expire(0, place, Some(at.max(1))),
         // It takes the key away, as DEL does: also one that is only being loaded.
-        None if at <= db.now() && db.find(0).is_none() => {
-            db.remove(0);
+        None if db.is_over(at) && db.find(0).is_none() => {
+            db.remove_for(0, Cause::Expired);
         }
         None => {}
     }
@@ -205,12 +205,12 @@ pub(super) fn seconds(ms: i64) -> i64 {
 
 fn ttl(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let now = db.now();
-    with_expire(db, reply, |at| seconds(at - now))
+    with_expire(db, reply, |at| seconds((at - now).max(0)))
 }
 
 fn pttl(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let now = db.now();
-    with_expire(db, reply, |at| at - now)
+    with_expire(db, reply, |at| (at - now).max(0))
 }
 
 fn expiretime(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

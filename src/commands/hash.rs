@@ -177,7 +177,7 @@ fn set_pairs(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, name
         fail(reply, &format!("ERR wrong number of arguments for '{name}' command"));
         return None;
     }
-    let (now, limits) = (db.now(), db.limits());
+    let (now, limits) = (db.seen_at(), db.limits());
     let added = db.edit_or_new::<Hash, _>(0, |hash, edit| {
         edit.changed(HSET);
         hash.reserve(args.len() / 2 - 1, 0, limits);
@@ -209,7 +209,7 @@ fn rehearse_hset(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) 
     if args.len() % 2 == 1 {
         return fail(reply, "ERR wrong number of arguments for 'hset' command");
     }
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.collection::<Hash>(0) else { return wrong_type(reply) };
     let is_new = |field: &&[u8]| hash.is_none_or(|hash| hash.get(field, now).is_none());
     let fields: std::collections::BTreeSet<&[u8]> = (2..args.len()).step_by(2).map(|at| args.at(at)).collect();
@@ -226,7 +226,7 @@ fn rehearse_hmset(_: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) 
 }
 
 fn hsetnx(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let (now, limits, field) = (db.now(), db.limits(), args.at(2));
+    let (now, limits, field) = (db.seen_at(), db.limits(), args.at(2));
     let added = db.edit_or_new::<Hash, _>(0, |hash, edit| {
         let is_free = hash.get(field, now).is_none();
         if is_free {
@@ -242,7 +242,7 @@ fn hsetnx(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
 
 fn hincrby(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(by) = args.integer(3) else { return fail(reply, NOT_AN_INTEGER) };
-    let (now, limits, field) = (db.now(), db.limits(), args.at(2));
+    let (now, limits, field) = (db.seen_at(), db.limits(), args.at(2));
     let sum = db.edit_or_new::<Hash, _>(0, |hash, edit| {
         let number = match hash.get(field, now) {
             None => Some(0),
@@ -269,7 +269,7 @@ fn hincrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -
         Some(by) => by,
         None => return fail(reply, NOT_A_FLOAT),
     };
-    let (now, limits, field) = (db.now(), db.limits(), args.at(2));
+    let (now, limits, field) = (db.seen_at(), db.limits(), args.at(2));
     let sum = db.edit_or_new::<Hash, _>(0, |hash, edit| {
         let number = match hash.get(field, now) {
             None => Some(LongDouble::from(0)),
@@ -291,7 +291,7 @@ fn hincrbyfloat(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -
 }
 
 fn hdel(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let removed = db.edit::<Hash, _>(0, |hash, edit| {
         let removed = args.from(2).filter(|field| hash.remove(field, now)).count();
         if removed > 0 {
@@ -313,14 +313,14 @@ pub(super) fn value(reply: &mut Reply<'_>, item: Option<Item<'_>>) {
 }
 
 fn hget(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     value(reply, hash.and_then(|hash| hash.get(args.at(2), now)));
     Outcome::Done
 }
 
 fn hmget(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.array(args.len() - 2);
     for field in args.from(2) {
@@ -330,28 +330,28 @@ fn hmget(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 }
 
 fn hexists(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.integer(hash.is_some_and(|hash| hash.get(args.at(2), now).is_some()).into());
     Outcome::Done
 }
 
 fn hstrlen(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.integer(hash.and_then(|hash| hash.get(args.at(2), now)).map_or(0, Item::len) as i64);
     Outcome::Done
 }
 
 fn hlen(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.integer(hash.map_or(0, |hash| hash.live(now)) as i64);
     Outcome::Done
 }
 
 fn hgetall(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.map(hash.map_or(0, |hash| hash.live(now)));
     for (field, value) in hash.iter().flat_map(|hash| hash.iter(now)) {
@@ -374,7 +374,7 @@ fn halves(
     reply: &mut Reply<'_>,
     half: impl for<'i> Fn((Item<'i>, Item<'i>)) -> Item<'i>,
 ) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
     reply.array(hash.map_or(0, |hash| hash.live(now)));
     hash.iter().flat_map(|hash| hash.iter(now)).for_each(|pair| bulk_item(reply, half(pair)));
@@ -382,7 +382,7 @@ fn halves(
 }
 
 fn hrandfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     if args.len() == 2 {
         let Ok(hash) = db.read_as::<Hash>(0) else { return wrong_type(reply) };
         value(reply, hash.and_then(|hash| hash.random(now, random::next)).map(|(field, _)| field));
@@ -424,7 +424,7 @@ fn hrandfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn hscan(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let now = db.now();
+    let now = db.seen_at();
     scan((db, args, reply), Scanned::Hash, |hash: &Hash, cursor, count, found| {
         hash.scan(cursor, count, now, |field, value| found(field, Some(value)))
     })

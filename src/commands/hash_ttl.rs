@@ -194,7 +194,7 @@ fn expire(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time: T
         Ok(at) => at,
         Err(error) => return fail(reply, &error),
     };
-    let now = db.now();
+    let (now, is_over) = (db.seen_at(), db.is_over(at));
     let result = db.edit::<Hash, _>(0, |hash, edit| {
         reply.array(args.len() - first);
         let mut changes = Changes::default();
@@ -202,12 +202,12 @@ fn expire(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, time: T
             reply.integer(match hash.field(field, now) {
                 None => NO_FIELD,
                 Some((_, before)) if !condition.is_met(before, at) => NOT_MET,
-                Some(_) if at <= now => {
+                Some(_) if is_over => {
                     changes.removed |= hash.remove(field, now);
                     DELETED
                 }
                 Some(_) => {
-                    changes.set |= hash.set_expire(field, Some(at), now);
+                    changes.set |= hash.set_expire(field, Some(at.max(1)), now);
                     DONE
                 }
             });
@@ -275,12 +275,12 @@ fn times(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>, f: impl 
 
 fn httl(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let now = db.now();
-    times(db, args, reply, |at| seconds(at - now))
+    times(db, args, reply, |at| seconds((at - now).max(0)))
 }
 
 fn hpttl(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let now = db.now();
-    times(db, args, reply, |at| at - now)
+    times(db, args, reply, |at| (at - now).max(0))
 }
 
 fn hexpiretime(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -127,11 +127,12 @@ fn server(page: &mut Page<'_>) {
     page.add("server_time_usec", clock::now_us());
     page.add("uptime_in_seconds", uptime);
     page.add("uptime_in_days", uptime / 86_400);
-    page.add("hz", config.hz);
+    page.add("hz", config.hz_for(state.clients.len()));
     page.add("configured_hz", config.hz);
     page.add("lru_clock", Access::lru(now).first());
     page.add("executable", path(std::env::current_exe().ok().as_deref()));
     page.add("config_file", path(state.config_file.as_deref()));
+    page.add("availability_zone", config.value("availability-zone").unwrap_or_default());
     page.add("io_threads_active", 0);
     let listeners = state.listeners.lock().clone();
     for (number, listener) in listeners.iter().enumerate() {

@@ -4,7 +4,7 @@
 use super::{
     Acl, Args, Ctx, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Write, fail,
 };
-use crate::keyspace::{Entry, View};
+use crate::keyspace::{Cause, Entry, View};
 use crate::protocol::Reply;
 
 const KEY: Spec = Spec { acl: Acl::KEYSPACE, syntax: "key", ..Spec::BASE };
@@ -51,7 +51,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             of.",
         summary: "Removes keys; nobody waits for their memory to be freed.",
         write: Write::Delete,
-        run: Run::Data(del),
+        run: Run::Data(unlink),
         ..KEY
     },
     Spec {
@@ -195,7 +195,11 @@ fn count(db: &mut View<'_, '_>, reply: &mut Reply<'_>, f: impl Fn(&mut View<'_, 
 }
 
 fn del(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    count(db, reply, |db, key| db.remove(key))
+    count(db, reply, |db, key| db.remove_for(key, Cause::Deleted))
+}
+
+fn unlink(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
+    count(db, reply, |db, key| db.remove_for(key, Cause::Unlinked))
 }
 
 fn exists(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -69,7 +69,7 @@ mod zset_pop;
 mod zset_range;
 
 pub use crate::protocol::c_text;
-pub use acl_check::{Denied, check_acl, may_reach, permit};
+pub use acl_check::{Denied, check_acl, may_reach, permit, permit_as};
 pub use acl_file::load_users;
 pub use args::Args;
 pub use block::{Block, Nil, timeout_ms, timeout_seconds};

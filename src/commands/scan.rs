@@ -2,7 +2,7 @@
 
 use super::{Acl, Args, Flags, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, Turn, Turns, fail};
 use crate::glob;
-use crate::keyspace::{Walk, lazy_free};
+use crate::keyspace::{Cause, Walk, free_tables};
 use crate::protocol::{Output, Reply};
 use crate::random;
 
@@ -270,14 +270,14 @@ fn flushall(walk: &mut Walk<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> 
     flush(walk, None, args, reply)
 }
 
-/// SYNC and ASYNC are the same: the keys are gone when the reply is sent, and nobody waits for their memory.
+/// The keys are gone when the reply is sent. Their memory is, too, if SYNC or `lazyfree-lazy-user-flush` wants it so.
 fn flush(walk: &mut Walk<'_, '_>, db: Option<usize>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {
-        1 => {}
-        2 if args.is(1, "async") || args.is(1, "sync") => {}
+        1 => free_tables(walk.flush(db), Cause::Flushed),
+        2 if args.is(1, "async") => free_tables(walk.flush(db), Cause::Unlinked),
+        2 if args.is(1, "sync") => drop(walk.flush(db)),
         _ => return fail(reply, SYNTAX_ERROR),
-    }
-    lazy_free(walk.flush(db));
+    };
     reply.ok();
     Outcome::Done
 }

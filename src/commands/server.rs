@@ -4,6 +4,7 @@
 use super::{Acl, Args, Ctx, Flags, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec, fail, help};
 use crate::protocol::Reply;
 use crate::{clock, version};
+use std::sync::atomic::Ordering;
 
 const ROW: Spec = Spec { group: "server", ..Spec::BASE };
 const QUICK: Flags = Flags::LOADING.or(Flags::STALE).or(Flags::FAST);
@@ -291,16 +292,16 @@ fn no_persistence(_: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
 }
 
 fn shutdown(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let [mut nosave, mut save, mut abort, mut force, mut other] = [false; 5];
+    let [mut nosave, mut save, mut abort, mut force, mut now] = [false; 5];
     for index in 1..args.len() {
         let words = [("nosave", &mut nosave), ("save", &mut save), ("abort", &mut abort), ("force", &mut force)];
         match words.into_iter().find(|(word, _)| args.is(index, word)) {
             Some((_, seen)) => *seen = true,
-            None if args.is(index, "now") => other = true,
+            None if args.is(index, "now") => now = true,
             None => return fail(reply, SYNTAX_ERROR),
         }
     }
-    if (save && nosave) || (abort && (save || nosave || force || other)) {
+    if (save && nosave) || (abort && (save || nosave || force || now)) {
         return fail(reply, SYNTAX_ERROR);
     }
     if abort {
@@ -314,6 +315,7 @@ fn shutdown(ctx: &mut Ctx<'_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         let text = "ERR Errors trying to SHUTDOWN: Cenote keeps no data on disk. SHUTDOWN NOSAVE stops it.";
         return fail(reply, text);
     }
+    ctx.state.hurried.fetch_or(now, Ordering::Relaxed);
     Outcome::Shutdown
 }
 

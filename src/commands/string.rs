@@ -316,7 +316,7 @@ fn getex(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
     bulk(reply, text);
     let has_ttl = db.entry(0, place).expire_at().is_some();
     match ttl {
-        Some(Ttl::At(at)) if at <= db.now() => {
+        Some(Ttl::At(at)) if db.is_over(at) => {
             db.remove(0);
         }
         Some(Ttl::At(at)) => db.set_expire(0, place, Some(at)),
@@ -409,7 +409,7 @@ fn is_equal(db: &mut View<'_, '_>, wanted: &[u8]) -> Result<bool, WrongType> {
 /// Stores a string; one that has expired already removes the key.
 fn store(db: &mut View<'_, '_>, key: usize, value: &[u8], ttl: Ttl) {
     match ttl {
-        Ttl::At(at) if at <= db.now() => {
+        Ttl::At(at) if db.is_over(at) => {
             db.remove(key);
         }
         ttl => db.set(key, NewValue::of(value), ttl, Event::SET),

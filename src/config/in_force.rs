@@ -266,13 +266,13 @@ mod tests {
         let config = Config::default();
         assert_eq!((config.port, config.databases, config.hz), (6379, 16, 10));
         assert_eq!(config.maxmemory_policy, MaxmemoryPolicy::NoEviction);
-        assert_eq!(config.loglevel, LogLevel::Notice);
+        assert_eq!(config.log.level, LogLevel::Notice);
         assert_eq!(config.output_limits[0].hard, 1 << 30);
         assert_eq!(config.output_limits[1].soft_seconds, 60);
         assert_eq!(config.latency_tracking_info_percentiles, [50.0, 99.0, 99.9]);
         assert_eq!(config.bind.len(), 2);
         assert!(config.bind[1].optional && config.bind[1].host == "::1");
-        assert!(config.protected_mode && !config.lazyfree_lazy_user_del);
+        assert!(config.protected_mode && config.lazyfree == [true; 5]);
         assert!(config.warnings().is_empty());
     }
 

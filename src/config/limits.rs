@@ -1,4 +1,4 @@
-//! The directives that say how values are kept: the sizes at which small collections stop being packed. Handed down
+//! The directives that say how values are kept, and which: the sizes at which small collections stop being packed. Handed down
 //! with each command. Knows numbers only.
 
 /// What bounds values, and the packed form of small ones.
@@ -30,6 +30,10 @@ pub struct Limits {
     pub stream_node_max_entries: usize,
     /// `hll-sparse-max-bytes`: most bytes of a sparse HyperLogLog.
     pub hll_sparse_max_bytes: usize,
+    /// `import-mode`: what has expired is stored all the same, for who imports keys takes it away himself.
+    pub import_mode: bool,
+    /// `rdb-version-check relaxed`: RESTORE takes values in versions of the format that are not known.
+    pub any_dump_version: bool,
 }
 
 impl Limits {
@@ -48,5 +52,7 @@ impl Limits {
         stream_node_max_bytes: 4096,
         stream_node_max_entries: 100,
         hll_sparse_max_bytes: 3000,
+        import_mode: false,
+        any_dump_version: false,
     };
 }

@@ -22,7 +22,8 @@ pub use limits::Limits;
 pub use load::{Fault, Loaded, Place};
 pub use rewrite::write_in_one_step;
 pub use settings::{
-    Allowed, BindAddr, ClientMemory, LogFormat, LogLevel, MaxmemoryPolicy, Settings, TlsAuth, TlsSettings,
+    Allowed, BindAddr, ClientMemory, LogFormat, LogLevel, LogTimestamp, MaxmemoryPolicy, OomScore, Settings, TlsAuth,
+    TlsSettings,
 };
 pub use value::OutputLimit;
 

@@ -29,6 +29,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// How a line of the log tells its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTimestamp {
+    /// `25 Nov 2026 10:54:48.123`.
+    Legacy,
+    /// `2026-11-25T10:54:48.123Z`.
+    Iso8601,
+    /// Milliseconds since the epoch.
+    Milliseconds,
+}
+
+/// How willing this process is to be killed when the machine has no memory left (`/proc/self/oom_score_adj`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OomScore {
+    /// As whoever started it wants it.
+    Inherited,
+    /// By so much more.
+    Relative(i32),
+    /// So much.
+    Absolute(i32),
+}
+
 /// Which keys go when memory is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MaxmemoryPolicy {
@@ -124,6 +146,12 @@ pub struct Settings {
     pub notify_keyspace_events: String,
     /// Its file mode; 0: as the umask has it.
     pub unixsocketperm: u32,
+    /// Its group, by name or number; empty: that of the process.
+    pub unixsocketgroup: String,
+    /// Whether TCP may use several paths at a time.
+    pub mptcp: bool,
+    /// The mark of TCP sockets, for the system's packet filters; 0: none.
+    pub socket_mark_id: u32,
     /// Most connections at a time.
     pub maxclients: u32,
     /// Seconds after which an idle client is closed; 0: never.
@@ -134,14 +162,20 @@ pub struct Settings {
     pub tcp_backlog: u32,
     /// Number of databases.
     pub databases: u32,
-    /// What is logged.
-    pub loglevel: LogLevel,
-    /// How it is logged.
-    pub log_format: LogFormat,
-    /// Where it is logged; empty: standard output.
-    pub logfile: String,
+    /// The log.
+    pub log: LogSettings,
     /// File to write the process id to; empty: none.
     pub pidfile: String,
+    /// Whether the server leaves the terminal that it is started from.
+    pub daemonize: bool,
+    /// How willing the process is to be killed for its memory.
+    pub oom_score: OomScore,
+    /// Seconds that commands and replies under way may still take once the server is to stop.
+    pub shutdown_timeout: u32,
+    /// SIGINT leaves them no time.
+    pub shutdown_now_on_sigint: bool,
+    /// SIGTERM leaves them no time.
+    pub shutdown_now_on_sigterm: bool,
     /// Bytes of memory to use; 0: no limit.
     pub maxmemory: u64,
     /// What to do when they are used up.
@@ -154,7 +188,7 @@ pub struct Settings {
     pub lfu_log_factor: u32,
     /// Minutes after which an LFU counter is halved; 0: never.
     pub lfu_decay_time: u32,
-    /// Background work a second, 1 to 500.
+    /// Background work a second, 1 to 500; see [`Settings::hz_for`].
     pub hz: u32,
     /// Whether `hz` rises with the number of clients.
     pub dynamic_hz: bool,
@@ -194,16 +228,9 @@ pub struct Settings {
     pub enable_debug_command: Allowed,
     /// Who may set protected directives.
     pub enable_protected_configs: Allowed,
-    /// Whether evicted values are freed in the background.
-    pub lazyfree_lazy_eviction: bool,
-    /// Whether expired values are.
-    pub lazyfree_lazy_expire: bool,
-    /// Whether replaced values are.
-    pub lazyfree_lazy_server_del: bool,
-    /// Whether DEL is UNLINK.
-    pub lazyfree_lazy_user_del: bool,
-    /// Whether FLUSHALL is FLUSHALL ASYNC.
-    pub lazyfree_lazy_user_flush: bool,
+    /// `lazyfree-lazy-…`: whether values are freed in the background that were evicted, have expired, were replaced, were
+    /// deleted, or flushed.
+    pub lazyfree: [bool; 5],
     /// Keys that are remembered for CLIENT TRACKING, at most; 0: no limit.
     pub tracking_table_max_keys: u64,
     /// The version of Redis that clients are told.
@@ -220,6 +247,21 @@ pub struct Settings {
     pub metrics_bind: String,
     /// Number of workers; 0: one a core.
     pub workers: u32,
+}
+
+/// The log: what is written, how and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// What is logged.
+    pub level: LogLevel,
+    /// How it is logged.
+    pub format: LogFormat,
+    /// How a line tells its time.
+    pub timestamp: LogTimestamp,
+    /// Whether a fault of the program is logged with where it happened.
+    pub tells_where: bool,
+    /// Where it is logged; empty: standard output.
+    pub file: String,
 }
 
 /// What TLS for clients is made of.
@@ -247,6 +289,8 @@ pub struct TlsSettings {
     pub session_caching: bool,
     /// Sessions that are remembered; 0: as many as is reasonable.
     pub session_cache_size: usize,
+    /// How long they are remembered; 0: without a limit.
+    pub session_cache_seconds: i64,
     /// The files are read anew so often; 0: never.
     pub auto_reload_seconds: u64,
 }
@@ -267,7 +311,7 @@ impl Settings {
     /// Reads the canonical texts, in the order of the table.
     pub(super) fn new(values: &[std::sync::Arc<str>]) -> Self {
         let get = |name: &str| -> &str { find(name.as_bytes()).map_or("", |found| &values[found.index]) };
-        let yes = |name| get(name) == "yes";
+        let yes = |name: &str| get(name) == "yes";
         let text = |name| get(name).to_owned();
         let uint = |name| number::<u32>(get(name));
         Settings {
@@ -280,16 +324,22 @@ impl Settings {
             acllog_max_len: number(get("acllog-max-len")),
             unixsocket: text("unixsocket"),
             notify_keyspace_events: text("notify-keyspace-events"),
+            unixsocketgroup: text("unixsocketgroup"),
+            mptcp: yes("mptcp"),
+            socket_mark_id: uint("socket-mark-id"),
             unixsocketperm: u32::from_str_radix(get("unixsocketperm"), 8).unwrap_or(0),
             maxclients: uint("maxclients"),
             timeout: uint("timeout"),
             tcp_keepalive: uint("tcp-keepalive"),
             tcp_backlog: uint("tcp-backlog"),
             databases: uint("databases"),
-            loglevel: loglevel(get("loglevel")),
-            log_format: if get("log-format") == "json" { LogFormat::Json } else { LogFormat::Text },
-            logfile: text("logfile"),
+            log: log(get),
             pidfile: text("pidfile"),
+            daemonize: yes("daemonize"),
+            oom_score: oom_score(get("oom-score-adj"), get("oom-score-adj-values")),
+            shutdown_timeout: uint("shutdown-timeout"),
+            shutdown_now_on_sigint: has_word(get("shutdown-on-sigint"), "now"),
+            shutdown_now_on_sigterm: has_word(get("shutdown-on-sigterm"), "now"),
             maxmemory: number(get("maxmemory")),
             maxmemory_policy: policy(get("maxmemory-policy")),
             maxmemory_samples: uint("maxmemory-samples"),
@@ -319,11 +369,8 @@ impl Settings {
                 .collect(),
             enable_debug_command: allowed(get("enable-debug-command")),
             enable_protected_configs: allowed(get("enable-protected-configs")),
-            lazyfree_lazy_eviction: yes("lazyfree-lazy-eviction"),
-            lazyfree_lazy_expire: yes("lazyfree-lazy-expire"),
-            lazyfree_lazy_server_del: yes("lazyfree-lazy-server-del"),
-            lazyfree_lazy_user_del: yes("lazyfree-lazy-user-del"),
-            lazyfree_lazy_user_flush: yes("lazyfree-lazy-user-flush"),
+            lazyfree: ["eviction", "expire", "server-del", "user-del", "user-flush"]
+                .map(|cause| yes(&format!("lazyfree-lazy-{cause}"))),
             tracking_table_max_keys: number(get("tracking-table-max-keys")),
             redis_version: text("redis-version"),
             tls_port: number(get("tls-port")),
@@ -333,6 +380,35 @@ impl Settings {
             metrics_bind: text("metrics-bind"),
             workers: uint("workers"),
         }
+    }
+
+    /// Background work a second with so many connections: `hz`, or, with `dynamic-hz`, doubled until no more than
+    /// [`CONNECTIONS_AT_ONCE`] of them fall to each time.
+    pub fn hz_for(&self, connections: usize) -> u32 {
+        let mut hz = self.hz.max(1);
+        while self.dynamic_hz && hz < HZ_MAX && connections / hz as usize > CONNECTIONS_AT_ONCE {
+            hz *= 2;
+        }
+        hz.min(HZ_MAX)
+    }
+}
+
+/// The most that `hz` may be.
+const HZ_MAX: u32 = 500;
+/// Connections that are looked at at a time, with `dynamic-hz`, as in Redis.
+const CONNECTIONS_AT_ONCE: usize = 200;
+
+fn log<'a>(get: impl Fn(&str) -> &'a str) -> LogSettings {
+    LogSettings {
+        level: loglevel(get("loglevel")),
+        format: if get("log-format") == "json" { LogFormat::Json } else { LogFormat::Text },
+        timestamp: match get("log-timestamp-format") {
+            "legacy" => LogTimestamp::Legacy,
+            "milliseconds" => LogTimestamp::Milliseconds,
+            _ => LogTimestamp::Iso8601,
+        },
+        tells_where: get("crash-log-enabled") == "yes",
+        file: get("logfile").to_owned(),
     }
 }
 
@@ -354,6 +430,7 @@ fn tls<'a>(get: impl Fn(&str) -> &'a str) -> TlsSettings {
         prefer_server_ciphers: get("tls-prefer-server-ciphers") == "yes",
         session_caching: get("tls-session-caching") == "yes",
         session_cache_size: number(get("tls-session-cache-size")),
+        session_cache_seconds: number(get("tls-session-cache-timeout")),
         auto_reload_seconds: number(get("tls-auto-reload-interval")),
     }
 }
@@ -374,6 +451,8 @@ fn limits<'a>(get: impl Fn(&str) -> &'a str) -> Limits {
         stream_node_max_bytes: number(get("stream-node-max-bytes")),
         stream_node_max_entries: number(get("stream-node-max-entries")),
         hll_sparse_max_bytes: number(get("hll-sparse-max-bytes")),
+        import_mode: get("import-mode") == "yes",
+        any_dump_version: get("rdb-version-check") == "relaxed",
     }
 }
 
@@ -385,6 +464,20 @@ fn number<T: std::str::FromStr + Default>(text: &str) -> T {
 /// A size from which something is done; a negative one means never.
 fn size_or_none(text: &str) -> u64 {
     text.parse().unwrap_or(u64::MAX)
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split_whitespace().any(|other| other == word)
+}
+
+/// `values` are those of a master, a replica and a child that saves; here is a master alone.
+fn oom_score(how: &str, values: &str) -> OomScore {
+    let value = number(values.split_whitespace().next().unwrap_or_default());
+    match how {
+        "yes" | "relative" => OomScore::Relative(value),
+        "absolute" => OomScore::Absolute(value),
+        _ => OomScore::Inherited,
+    }
 }
 
 fn client_memory(text: &str) -> ClientMemory {

@@ -9,8 +9,9 @@
 use super::locks::Locks;
 use crate::commands::{self, Args, Block, Command, Outcome, Run};
 use crate::config::Config;
-use crate::keyspace::{self, Ending, Key, Keyspace, News, Ready, Served, Shard, ShardGuard, Slot, View, Waiter};
+use crate::keyspace::{Ending, Garbage, Key, Keyspace, News, Ready, Served, Shard, ShardGuard, View, Waiter};
 use crate::protocol::{Output, Reply, Span};
+use crate::state::acl::Context;
 use crate::state::{Client, State, WorkerStats};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl Blocked {
             None => Span::pack(args.from(0), &mut buf, &mut spans),
         }
         let mut waiter = Waiter::new(buf, spans, client.db(), client.version);
-        waiter.client = client.info.id;
+        (waiter.client, waiter.users) = (client.info.id, client.acl_epoch());
         waiter.no_touch = client.info.no_touch.load(Ordering::Relaxed);
         (waiter.of_type, waiter.or_gone) = (block.of_type, block.or_gone);
         let waiter = Arc::new(waiter);
@@ -156,7 +157,7 @@ pub(super) fn settle(
     around: Around<'_>,
     shards: &mut [&mut Shard],
     numbers: &[u16],
-    garbage: &mut Vec<Slot>,
+    garbage: &mut Garbage,
 ) -> Vec<Ready> {
     let ready = tell(around, shards);
     serve(around, shards, numbers, ready, garbage)
@@ -168,7 +169,7 @@ pub(super) fn serve(
     shards: &mut [&mut Shard],
     numbers: &[u16],
     ready: Vec<Ready>,
-    garbage: &mut Vec<Slot>,
+    garbage: &mut Garbage,
 ) -> Vec<Ready> {
     if ready.is_empty() {
         return ready;
@@ -179,7 +180,7 @@ pub(super) fn serve(
 
 /// The same with no shard locked, for changes that nobody attended to and for keys that could not be served before.
 #[cold]
-pub(super) fn settle_rest(around: Around<'_>, rest: Vec<Ready>, garbage: &mut Vec<Slot>) {
+pub(super) fn settle_rest(around: Around<'_>, rest: Vec<Ready>, garbage: &mut Garbage) {
     let mut locks = Locks::all(&around.state.keyspace);
     let numbers = std::mem::take(&mut locks.numbers);
     let mut shards = locks.shards();
@@ -199,7 +200,7 @@ pub fn settle_shard(state: &State, shard: usize, now: i64) {
     let Some(_visit) = state.gate.visit() else { return };
     let config = state.config.load();
     let around = Around { state, config: &config, now, by: None };
-    let mut garbage = Vec::new();
+    let mut garbage = Garbage::new();
     let mut locks = Locks::of(&state.keyspace, vec![shard as u16]);
     let numbers = locks.numbers.clone();
     let mut shards = locks.shards();
@@ -210,7 +211,7 @@ pub fn settle_shard(state: &State, shard: usize, now: i64) {
     if !rest.is_empty() {
         settle_rest(around, rest, &mut garbage);
     }
-    keyspace::free(&mut garbage);
+    garbage.free();
 }
 
 /// The shards that are locked while waiters are served: those of the command, and those that waiters needed.
@@ -251,7 +252,7 @@ struct Service<'a, 'h, 's, 'k> {
 }
 
 impl Service<'_, '_, '_, '_> {
-    fn run(mut self, garbage: &mut Vec<Slot>) -> Vec<Ready> {
+    fn run(mut self, garbage: &mut Garbage) -> Vec<Ready> {
         while let Some(ready) = self.queue.pop_front() {
             if self.serve_key(&ready).is_none() {
                 self.left.push(ready);
@@ -281,6 +282,23 @@ impl Service<'_, '_, '_, '_> {
         Some(())
     }
 
+    /// What a waiter is told whose user has lost the right to its command meanwhile.
+    fn refusal(&self, waiter: &Waiter, command: &Command, args: &Args<'_>) -> Option<Output> {
+        let Around { state, now, .. } = self.around;
+        if waiter.users == state.acl.epoch() || !waiter.waits() {
+            return None;
+        }
+        let client = state.clients.get(waiter.client)?;
+        let before = Arc::clone(&client.user.lock());
+        // Who is gone is being closed.
+        let user = state.acl.current(&before)?;
+        let who = (&*user, &*client, waiter.db);
+        let denied = commands::permit_as(state, who, Context::TopLevel, command, args, now).err()?;
+        let mut out = Output::new();
+        Reply::new(&mut out, waiter.version).error_bytes(&[b"NOPERM ", denied.text(&user).as_slice()].concat());
+        Some(out)
+    }
+
     /// Runs a waiter's command again; None if a shard cannot be had.
     fn attempt(&mut self, waiter: &Arc<Waiter>) -> Option<()> {
         let args = Args::new(&waiter.buf, &waiter.spans);
@@ -297,8 +315,12 @@ impl Service<'_, '_, '_, '_> {
         }
         let Around { config, now, .. } = self.around;
         let access = super::dispatch::access(config, waiter.no_touch, now, crate::random::next() as u32);
+        let mut refusal = self.refusal(waiter, command, &args);
         let mut shards = self.held.all();
         let served = waiter.serve(|| {
+            if refusal.is_some() {
+                return refusal.take();
+            }
             let mut out = Output::new();
             let mut view = View::new(&mut shards, &keys, waiter.db, now, access).with_limits(&config.limits);
             match run(&mut view, &args, &mut Reply::new(&mut out, waiter.version)) {

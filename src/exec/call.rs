@@ -8,7 +8,7 @@ use super::write::{self, Judgement, Within};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, DataFn, Flags, Outcome, Run};
 use crate::config::Config;
-use crate::keyspace::{self, Key, Shard, Slot, View, Walk};
+use crate::keyspace::{self, Garbage, Key, Shard, View, Walk};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::script::Host;
 use crate::state::acl::Context;
@@ -29,7 +29,7 @@ pub(super) struct Calls<'a, 'h, 's> {
     pub(super) config: &'a Config,
     pub(super) client: &'a mut Client,
     pub(super) stats: &'a WorkerStats,
-    pub(super) garbage: &'a mut Vec<Slot>,
+    pub(super) garbage: &'a mut Garbage,
     pub(super) shards: Shards<'h, 's, 'a>,
     pub(super) progress: &'a mut Progress,
 }
@@ -66,16 +66,17 @@ impl Calls<'_, '_, '_> {
     fn run(&mut self, command: &'static Command, args: &Args<'_>, version: Version, out: &mut Output) {
         let spec = command.spec;
         let (state, now) = (self.state, self.progress.now);
+        let seen_at = self.client.seen_at(self.config, now);
         let outcome = match spec.run {
             Run::Data(run) => self.run_data(command, run, args, version, out),
             Run::Walk(run) => match &mut self.shards {
                 Shards::All(shards) => {
-                    let mut walk = Walk::held(&state.keyspace, shards, self.client.db(), now);
+                    let mut walk = Walk::held(&state.keyspace, shards, self.client.db(), seen_at);
                     run(&mut walk, args, &mut Reply::new(out, version))
                 }
                 Shards::Own(_) => {
                     self.release();
-                    let mut walk = Walk::new(&state.keyspace, self.client.db(), now);
+                    let mut walk = Walk::new(&state.keyspace, self.client.db(), seen_at);
                     run(&mut walk, args, &mut Reply::new(out, version))
                 }
             },
@@ -128,8 +129,10 @@ impl Calls<'_, '_, '_> {
         let limits = &self.config.limits;
         let may_reach = commands::may_reach(&self.client.user, command, args, db);
         let client = &mut *self.client;
+        let seen_at = client.seen_at(self.config, now);
         let mut run_on = |shards: &mut [&mut Shard], keys: &[Key<'_>]| {
-            let mut view = View::new(shards, keys, db, now, access).with_limits(limits).with_reach(may_reach);
+            let view = View::new(shards, keys, db, now, access).with_limits(limits);
+            let mut view = view.with_reach(may_reach).with_seen_at(seen_at);
             let outcome = run(&mut view, args, &mut Reply::new(out, version));
             track(client, command.spec, &mut view);
             outcome

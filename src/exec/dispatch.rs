@@ -5,7 +5,7 @@
 use super::admit::Refusal;
 use super::block::{self, Around, Blocked};
 use super::fill::{self, Fill, Filled, Interest};
-use super::locks::{Locks, ShardSet};
+use super::locks::{Locks, ShardSet, place_of};
 use super::multi;
 use super::script::{Running, Scripted};
 use super::walking::Walking;
@@ -13,7 +13,7 @@ use super::write::{self, Dependent, Judgement, Within};
 use crate::clock;
 use crate::commands::{self, Args, Command, Ctx, DataFn, Flags, Later, Outcome, Run, Spec};
 use crate::config::Config;
-use crate::keyspace::{self, Access, Hash, Key, Ready, Shard, Slot, View, Walk};
+use crate::keyspace::{self, Access, Garbage, Hash, Key, Ready, Shard, View, Walk};
 use crate::protocol::{Mark, Output, Reply, Span};
 use crate::random;
 use crate::state::{self, Client, Inside, ReplyMode, State, WorkerStats};
@@ -74,7 +74,7 @@ pub struct Dispatch<'a> {
     /// The connection.
     pub client: &'a mut Client,
     /// The worker's list of removed entries; empty between batches.
-    pub garbage: &'a mut Vec<Slot>,
+    pub garbage: &'a mut Garbage,
     /// What was loaded for the first request, which waited for it.
     pub filled: Option<Filled>,
     /// Loads that were begun for later requests of the connection.
@@ -276,14 +276,15 @@ impl<'d> Dispatch<'d> {
             key.shard = set.place(key.shard);
         }
         fetch_ahead(&shards, &keys, db, collections);
-        let access = self.access(batch);
+        let (access, seen_at) = (self.access(batch), self.client.seen_at(self.config, batch.now));
         let version = self.client.version;
         let (mut ran, mut after, mut rest) = (planned.len(), None, Vec::new());
         for (index, plan) in planned.iter().enumerate() {
             let args = batch.args(from + index);
             let mark = out.mark();
             let mut view = View::new(&mut shards, &keys[plan.keys.clone()], db, batch.now, access)
-                .with_limits(&self.config.limits);
+                .with_limits(&self.config.limits)
+                .with_seen_at(seen_at);
             (plan.run)(&mut view, &args, &mut Reply::new(out, version));
             if has_routes
                 && view.wants()
@@ -320,7 +321,7 @@ impl<'d> Dispatch<'d> {
         if !rest.is_empty() {
             block::settle_rest(self.around(batch), rest, self.garbage);
         }
-        keyspace::free(self.garbage);
+        self.garbage.free();
         if self.client.tracking.is_some() {
             self.state.trim_tracking(self.config);
         }
@@ -487,7 +488,8 @@ impl<'d> Dispatch<'d> {
                 run(&mut ctx, args, &mut Reply::new(out, version))
             }
             Run::Walk(run) => {
-                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), batch.now).in_turns();
+                let seen_at = self.client.seen_at(self.config, batch.now);
+                let mut walk = Walk::new(&self.state.keyspace, self.client.db(), seen_at).in_turns();
                 run(&mut walk, args, &mut Reply::new(out, self.client.version))
             }
             Run::Container => Outcome::Done,
@@ -495,7 +497,7 @@ impl<'d> Dispatch<'d> {
         if keyspace::take_stirred() {
             let around = self.around(batch);
             block::settle_rest(around, Vec::new(), self.garbage);
-            keyspace::free(self.garbage);
+            self.garbage.free();
         }
         Ok(outcome)
     }
@@ -543,7 +545,7 @@ impl<'d> Dispatch<'d> {
         let access = self.access(batch);
         let may_reach = commands::may_reach(&self.client.user, command, args, self.client.db());
         let view = View::new(&mut shards, &keys, self.client.db(), batch.now, access).with_limits(&self.config.limits);
-        let view = view.with_reach(may_reach);
+        let view = view.with_reach(may_reach).with_seen_at(self.client.seen_at(self.config, batch.now));
         let mut view = view.with_loaded(&loaded);
         // What could not be loaded anew is served as it is; a nil would claim that the row does not exist.
         let gone = stale.iter().find(|(key, _)| view.find(*key).is_none());
@@ -562,7 +564,7 @@ impl<'d> Dispatch<'d> {
             ran => ran.map_err(Wait::Fill),
         };
         if !dependents.is_empty() && ran.is_ok() && !out.is_error_since(mark) {
-            let place = |hash| numbers.binary_search(&(keyspace.shard_of(hash) as u16)).unwrap_or_default();
+            let place = |hash| place_of(&numbers, keyspace.shard_of(hash));
             write::drop_dependents(dependents, &mut shards, self.client.db(), batch.now, place);
         }
         let around = self.around(batch);
@@ -578,7 +580,7 @@ impl<'d> Dispatch<'d> {
         if !rest.is_empty() {
             block::settle_rest(around, rest, self.garbage);
         }
-        keyspace::free(self.garbage);
+        self.garbage.free();
         ran
     }
 

@@ -293,7 +293,7 @@ pub(super) fn look_ahead(
     state.fills.ahead.fetch_add(u64::from(is_new), Ordering::Relaxed);
     let garbage = &mut std::mem::take(&mut shard.garbage);
     drop(shard);
-    keyspace::free(garbage);
+    garbage.free();
     ahead.push(interest);
 }
 
@@ -419,7 +419,7 @@ impl Load {
         };
         let mut garbage = std::mem::take(&mut shard.garbage);
         drop(shard);
-        keyspace::free(&mut garbage);
+        garbage.free();
         if keyspace::take_stirred() {
             super::block::settle_shard(state, state.keyspace.shard_of(self.hash), now);
         }

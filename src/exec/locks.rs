@@ -7,8 +7,14 @@
 //! channel, an outbox) takes no shard in turn. A script locks shards in any order, and waits for them: it is alone behind
 //! the gate (`state/gate`), where everybody else who holds a shard waits for no other.
 
-use crate::keyspace::{Key, Keyspace, MAX_SHARDS, Shard, ShardGuard, Slot};
+use crate::keyspace::{Garbage, Key, Keyspace, MAX_SHARDS, Shard, ShardGuard};
 use arrayvec::ArrayVec;
+
+/// The place of a shard among locked ones of these numbers; 0 for one that is not locked.
+#[inline]
+pub(super) fn place_of(numbers: &[u16], shard: usize) -> usize {
+    numbers.binary_search(&(shard as u16)).unwrap_or_default()
+}
 
 /// The shards of a group's keys, a bit each: so they come in ascending order whatever order the keys are in.
 pub(super) struct ShardSet {
@@ -87,14 +93,9 @@ impl<'k> Locks<'k> {
         self.guards.iter_mut().map(|guard| &mut **guard).collect()
     }
 
-    /// The place of a shard among them; 0 for one that is not locked.
-    pub(super) fn index(&self, shard: usize) -> usize {
-        self.numbers.binary_search(&(shard as u16)).unwrap_or_default()
-    }
-
     /// Lets each key say where its shard is among the locked ones, instead of the shard's number.
     pub(super) fn place(&self, keys: &mut [Key<'_>]) {
-        keys.iter_mut().for_each(|key| key.shard = self.index(key.shard));
+        keys.iter_mut().for_each(|key| key.shard = place_of(&self.numbers, key.shard));
     }
 }
 
@@ -135,7 +136,7 @@ impl<'k> Held<'k> {
     }
 
     /// Gives them back.
-    pub(super) fn release(&mut self, garbage: &mut Vec<Slot>) {
+    pub(super) fn release(&mut self, garbage: &mut Garbage) {
         for mut guard in self.guards.drain(..) {
             garbage.append(&mut guard.garbage);
         }

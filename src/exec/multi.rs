@@ -9,7 +9,7 @@
 use super::block;
 use super::dispatch::{Batch, Dispatch, Wait, track};
 use super::fill::{Fill, Filled};
-use super::locks::Locks;
+use super::locks::{Locks, place_of};
 use super::script::Alone;
 use super::write::{self, Judgement, Within};
 use crate::commands::{self, Args, Command, Ctx, Flags, Outcome, Run, Spec};
@@ -147,7 +147,7 @@ impl Dispatch<'_> {
         };
         locks.place(&mut keys);
         let numbers = locks.numbers.clone();
-        let place = |shard: usize| numbers.binary_search(&(shard as u16)).unwrap_or_default();
+        let place = |shard: usize| place_of(&numbers, shard);
         let mut shards = locks.shards();
         let is_touched = watching.as_deref().is_some_and(|watching| {
             is_touched(watching, batch.now, &mut shards, |hash| place(keyspace.shard_of(hash)))
@@ -176,7 +176,7 @@ impl Dispatch<'_> {
         drop(shards);
         drop(locks);
         let outcome = ran.map_or(Outcome::Done, |ran| self.finish_exec(batch, &queued, ran, out));
-        keyspace::free(self.garbage);
+        self.garbage.free();
         Ok(outcome)
     }
 
@@ -275,18 +275,19 @@ impl Dispatch<'_> {
                     };
                     let mut view = View::new(shards, &keys[own.clone()], db, batch.now, access)
                         .with_limits(&self.config.limits)
+                        .with_seen_at(self.client.seen_at(self.config, batch.now))
                         .with_reach(commands::may_reach(&self.client.user, command, args, db));
                     let outcome = run(&mut view, args, &mut Reply::new(out, version));
                     track(self.client, command.spec, &mut view);
                     if !out.is_error_since(mark) {
-                        let place =
-                            |hash| numbers.binary_search(&(state.keyspace.shard_of(hash) as u16)).unwrap_or_default();
+                        let place = |hash| place_of(numbers, state.keyspace.shard_of(hash));
                         write::drop_dependents(&dependents, shards, db, batch.now, place);
                     }
                     outcome
                 }
                 Run::Walk(run) => {
-                    let mut walk = Walk::held(&self.state.keyspace, shards, self.client.db(), batch.now);
+                    let seen_at = self.client.seen_at(self.config, batch.now);
+                    let mut walk = Walk::held(&self.state.keyspace, shards, self.client.db(), seen_at);
                     run(&mut walk, args, &mut Reply::new(out, version))
                 }
                 Run::Server(run) => {

@@ -9,7 +9,7 @@ use super::fill::{Fill, Filled};
 use super::locks::{Held, Locks};
 use crate::clock;
 use crate::commands::{self, Args, Call, Load, Naming, Outcome};
-use crate::keyspace::{self, Access, Key, Ready, Shard, View};
+use crate::keyspace::{Access, Key, Ready, Shard, View};
 use crate::protocol::{Output, Reply, Span, Version};
 use crate::rdb;
 use crate::script::{Engine, Flags, Host, Library, Program, Ran, Script, sha1_hex};
@@ -493,7 +493,7 @@ impl Dispatch<'_> {
         });
         calls.release();
         drop(calls);
-        keyspace::free(self.garbage);
+        self.garbage.free();
         if ran == Ok(Ran::Paused) {
             state.gate.note_long();
             if progress.wrote && !had_written {
@@ -524,7 +524,7 @@ impl Dispatch<'_> {
             let by = Some(self.client.info.id);
             let around = Around { state: self.state, config: self.config, now: progress.now, by };
             block::settle_rest(around, progress.ready, self.garbage);
-            keyspace::free(self.garbage);
+            self.garbage.free();
         }
         drop(alone);
     }

@@ -48,7 +48,8 @@ impl Walking {
     pub fn go_on(&mut self, state: &State, config: &Config, client: &Client) -> Walked {
         let Some(_inside) = state.gate.enter(client.info.origin.worker) else { return Walked::Barred };
         let begin = clock::monotonic_ns();
-        let mut walk = Walk::new(&state.keyspace, client.db(), clock::wall_ms(begin)).in_turns();
+        let seen_at = client.seen_at(config, clock::wall_ms(begin));
+        let mut walk = Walk::new(&state.keyspace, client.db(), seen_at).in_turns();
         let turn = self.turns.next(&mut walk, &mut Reply::new(&mut self.reply, client.version));
         self.spent += clock::monotonic_ns() - begin;
         match turn {

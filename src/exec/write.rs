@@ -251,7 +251,7 @@ fn drop_key(state: &Arc<State>, db: usize, hash: Hash, key: &[u8]) -> bool {
     let was_there = locked.void((db, hash, key), now);
     let mut garbage = std::mem::take(&mut locked.garbage);
     drop(locked);
-    keyspace::free(&mut garbage);
+    garbage.free();
     if keyspace::take_stirred() {
         super::block::settle_shard(state, shard, now);
     }

@@ -18,7 +18,6 @@
 //! of the values of new keys, for which there are no bits.
 
 use super::access::Access;
-use super::change::Event;
 use super::shard::{Shard, hash_key};
 use super::table::Hash;
 use crate::types::Place;
@@ -239,11 +238,6 @@ impl Shard {
             self.evict_at(db, hash, place);
             return true;
         }
-    }
-
-    fn evict_at(&mut self, db: usize, hash: Hash, place: Place) {
-        self.counts.evicted += 1;
-        self.remove_at(db, hash, place, Event::EVICTED);
     }
 
     fn find_hash(&self, db: usize, hash: Hash) -> Option<Place> {

@@ -101,6 +101,8 @@ pub struct Waiter {
     pub db: usize,
     /// The protocol of its reply.
     pub version: Version,
+    /// Which state of the users it was permitted by.
+    pub users: u64,
     /// It leaves no trace in the keys' access data.
     pub no_touch: bool,
     /// It can be served by a key of this type.
@@ -130,6 +132,7 @@ impl Waiter {
             buf,
             spans,
             client: 0,
+            users: 0,
             db,
             version,
             no_touch: false,

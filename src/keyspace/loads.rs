@@ -3,6 +3,7 @@
 
 use super::access::Access;
 use super::change::Event;
+use super::lazyfree::Cause;
 use super::lease::{ABSENT_BYTES_MAX, Flight, LoadedKey, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
@@ -124,7 +125,7 @@ impl Shard {
         };
         if let Some(place) = self.find(db, hash, key, now) {
             // It was loaded ahead of its end, or is stale: its row is gone.
-            self.remove(db, hash, key, place, Event::DEL);
+            self.remove(db, hash, key, place, Event::DEL, Cause::Expired);
         }
         let until = now.saturating_add(terms.negative_ttl.as_millis() as i64);
         if until > now {
@@ -171,7 +172,7 @@ impl Shard {
     pub fn void(&mut self, (db, hash, key): (usize, Hash, &[u8]), now: i64) -> bool {
         let place = self.find(db, hash, key, now);
         match place {
-            Some(place) => self.remove(db, hash, key, place, Event::DEL),
+            Some(place) => self.remove(db, hash, key, place, Event::DEL, Cause::Expired),
             None => {
                 self.forget_load(db, hash);
                 // Who was told that it is nowhere, or got what was not kept, may have kept that.

@@ -1,7 +1,7 @@
 //! Every order of load, write, removal, flush, expiry, announcement and visibility, stepped by hand: what is kept in
 //! the end is what the source holds.
 
-use super::{Access, Event, Flight, Hash, Keyspace, Landed, Landing, NewValue, Ttl};
+use super::{Access, Cause, Event, Flight, Hash, Keyspace, Landed, Landing, NewValue, Ttl};
 use crate::freshness::{Snapshot, Terms};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +91,7 @@ impl Stage {
             }
             Step::Set => shard.set(0, hash, KEY, NewValue::of(b"mine"), Ttl::None, now, access, Event::SET),
             Step::Del => match place {
-                Some(place) => shard.remove(0, hash, KEY, place, Event::DEL),
+                Some(place) => shard.remove(0, hash, KEY, place, Event::DEL, Cause::Deleted),
                 None => shard.forget_load(0, hash),
             },
             Step::Flush => drop(shard.flush(None)),

@@ -27,7 +27,7 @@ pub use change::{Edit, Event, News, Note, class};
 pub use entry::{Entry, Slot};
 pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
-pub use lazyfree::{free, lazy_free, lazy_freed};
+pub use lazyfree::{Cause, Garbage, free_on, free_tables, lazy_freed, set_lazy};
 pub use lease::{Flight, Found, Loaded, LoadedKey, Standing};
 pub use loads::{Landed, Landing};
 pub use shard::{Counts, Shard, Ttl, take_stirred};
@@ -36,7 +36,7 @@ pub use sweep::{Sweep, Swept};
 pub use table::{Hash, Table};
 pub use tracking::{Lapse, Prefixes, Tracker};
 pub use value::{NewValue, Text, Value, WrongType};
-pub use view::{Key, View};
+pub use view::{Key, View, seen_at};
 pub use walk::Walk;
 
 pub use crate::types::Place;

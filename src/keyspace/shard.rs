@@ -10,6 +10,7 @@ use super::change::{Edit, Event, News, Note};
 use super::entry::{Entry, Slot};
 use super::evict::Evictor;
 use super::interest::Interests;
+use super::lazyfree::{Cause, Garbage};
 use super::lease::Leases;
 use super::table::{Hash, Table};
 use super::tracking::Tracking;
@@ -70,12 +71,14 @@ pub struct Shard {
     pub(super) tracking: Tracking,
     /// Classes of events that somebody listens to; see [`Event`].
     listened: u32,
+    /// What has expired stays for those who write, and for who imports keys: it is only hidden from those who read.
+    keeps_expired: bool,
     /// Whether a change of a key may concern anybody: the one look that a write costs where nothing is watched.
     attentive: bool,
     /// What is to be told once the command is done.
     pub news: News,
     /// What was removed and is to be dropped after the lock is released.
-    pub garbage: Vec<Slot>,
+    pub garbage: Garbage,
     /// What happened here.
     pub counts: Counts,
 }
@@ -91,16 +94,17 @@ impl Shard {
             interests: Interests::default(),
             tracking,
             listened: 0,
+            keeps_expired: false,
             attentive: false,
             news: News::default(),
-            garbage: Vec::new(),
+            garbage: Garbage::new(),
             counts: Counts::default(),
         }
     }
 
     /// Hands over what was removed.
     #[inline]
-    pub fn give_garbage(&mut self, to: &mut Vec<Slot>) {
+    pub fn give_garbage(&mut self, to: &mut Garbage) {
         if !self.garbage.is_empty() {
             to.append(&mut self.garbage);
         }
@@ -152,34 +156,54 @@ impl Shard {
         self.attentive = is_kept || self.listened != 0;
     }
 
+    /// While keys are imported, what has expired is not removed by those who only read: see [`Shard::find_to_read`].
+    pub fn keep_expired(&mut self, keep: bool) {
+        self.keeps_expired = keep;
+    }
+
     /// Finds a key that has not expired at `now`; one that has is removed.
     #[inline]
     pub fn find(&mut self, db: usize, hash: Hash, key: &[u8], now: i64) -> Option<Place> {
+        self.find_or(db, hash, key, now, false)
+    }
+
+    /// The same for a command that does not write to it.
+    #[inline]
+    pub fn find_to_read(&mut self, db: usize, hash: Hash, key: &[u8], now: i64) -> Option<Place> {
+        self.find_or(db, hash, key, now, self.keeps_expired)
+    }
+
+    #[inline]
+    fn find_or(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, keep: bool) -> Option<Place> {
         let table = &self.databases[db];
         let place = table.find(hash, key)?;
         let slot = table.at(place);
         if slot.has_ttl() && slot.entry().deadline().is_some_and(|at| at <= now) {
-            return self.expire(db, hash, key, place, now);
+            return self.expire(db, hash, key, place, now, keep);
         }
         Some(place)
     }
 
-    /// Removes what has expired of a key: all of it, or fields of its hash. The place, if the key stays.
+    /// Removes what has expired of a key, all of it or fields of its hash, unless it is to be kept. The place, if it may
+    /// be seen.
     #[cold]
-    fn expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, now: i64) -> Option<Place> {
+    fn expire(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, now: i64, keep: bool) -> Option<Place> {
+        if keep {
+            return Some(place).filter(|place| self.entry(db, *place).expire_at().is_none_or(|at| at > now));
+        }
         if self.entry(db, place).expire_at().is_none_or(|at| at > now) {
             let removed = self.databases[db].change(place, |slot| slot.remove_expired(now, FIELDS_AT_ONCE));
             if removed > 0 {
                 self.change(db, hash, key, Event::HEXPIRED);
             }
             if self.object(db, place).is_some_and(ObjectRef::is_empty) {
-                self.remove(db, hash, key, place, Event::DEL);
+                self.remove(db, hash, key, place, Event::DEL, Cause::Expired);
                 return None;
             }
             return Some(place);
         }
         let slot = self.databases[db].remove(place);
-        self.garbage.push(slot);
+        self.garbage.push(slot, Cause::Expired);
         self.change(db, hash, key, Event::EXPIRED);
         self.counts.expired += 1;
         None
@@ -200,7 +224,7 @@ impl Shard {
     /// Finds a key for a reading command: counts the hit or miss and notes the access.
     #[inline]
     pub fn read_place(&mut self, db: usize, hash: Hash, key: &[u8], now: i64, access: Access) -> Option<Place> {
-        let Some(place) = self.find(db, hash, key, now) else {
+        let Some(place) = self.find_to_read(db, hash, key, now) else {
             self.counts.misses += 1;
             if self.attentive {
                 self.note(db, key, Event::MISS);
@@ -283,8 +307,9 @@ impl Shard {
             && object.len() > 1
         {
             // Not dropped here, under the lock.
-            let object = self.databases[db].take_object(place);
-            self.garbage.extend(object.map(|object| Slot::new(0, b"", NewValue::Object(object), None, 0)));
+            if let Some(object) = self.databases[db].take_object(place) {
+                self.garbage.push(Slot::new(0, b"", NewValue::Object(object), None, 0), Cause::Replaced);
+            }
         }
         self.touch(db, place, access);
         self.databases[db].store(place, value, expire_at);
@@ -366,13 +391,14 @@ impl Shard {
             slot.set_deadline(deadline);
             Ok((result, is_over))
         })?;
-        let taken = edit.taken.drain(..).map(|object| Slot::new(0, b"", NewValue::Object(object), None, 0));
-        self.garbage.extend(taken);
+        for object in edit.taken.drain(..) {
+            self.garbage.push(Slot::new(0, b"", NewValue::Object(object), None, 0), Cause::Unlinked);
+        }
         for event in edit.events() {
             self.change(db, hash, key, *event);
         }
         if is_over && !edit.events().is_empty() {
-            self.remove(db, hash, key, place, Event::DEL);
+            self.remove(db, hash, key, place, Event::DEL, Cause::Replaced);
         }
         Ok(result)
     }
@@ -395,17 +421,18 @@ impl Shard {
     }
 
     /// Removes a key that was found.
-    pub fn remove(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, event: Event) {
+    pub fn remove(&mut self, db: usize, hash: Hash, key: &[u8], place: Place, event: Event, cause: Cause) {
         let slot = self.databases[db].remove(place);
-        self.garbage.push(slot);
+        self.garbage.push(slot, cause);
         self.change(db, hash, key, event);
     }
 
-    /// The same where only the place is known.
-    pub(super) fn remove_at(&mut self, db: usize, hash: Hash, place: Place, event: Event) {
+    /// Removes a key, of which only the place is known, to make room.
+    pub(super) fn evict_at(&mut self, db: usize, hash: Hash, place: Place) {
+        self.counts.evicted += 1;
         let slot = self.databases[db].remove(place);
-        self.change(db, hash, slot.entry().key(), event);
-        self.garbage.push(slot);
+        self.change(db, hash, slot.entry().key(), Event::EVICTED);
+        self.garbage.push(slot, Cause::Evicted);
     }
 
     /// The hash of a key, and the number of its shard; None if there are not so many shards.
@@ -472,8 +499,8 @@ impl Shard {
 
     /// Removes what has expired of the keys of one segment, at most `limit` of them; see [`Table::expire_segment`].
     pub fn expire_segment(&mut self, db: usize, segment: usize, now: i64, limit: usize) -> usize {
-        let (from, attentive) = (self.garbage.len(), self.attentive);
-        let (garbage, mut partly) = (&mut self.garbage, Vec::<Box<[u8]>>::new());
+        let attentive = self.attentive;
+        let (mut gone, mut partly) = (Vec::new(), Vec::<Box<[u8]>>::new());
         let remove_fields = |slot: &mut Slot| {
             let removed = slot.remove_expired(now, FIELDS_AT_ONCE);
             if attentive && removed > 0 {
@@ -481,23 +508,22 @@ impl Shard {
             }
             matches!(slot.entry().value(), Value::Object(object) if object.is_empty())
         };
-        let done = self.databases[db].expire_segment(segment, now, limit, remove_fields, |slot| garbage.push(slot));
+        let done = self.databases[db].expire_segment(segment, now, limit, remove_fields, |slot| gone.push(slot));
         self.counts.dirty += done as u64;
         let is_expired = |slot: &Slot| slot.entry().expire_at().is_some_and(|at| at <= now);
-        let expired = self.garbage[from..].iter().filter(|slot| is_expired(slot)).count() as u64;
+        let expired = gone.iter().filter(|slot| is_expired(slot)).count() as u64;
         self.counts.expired += expired;
         self.counts.expired_actively += expired;
         if attentive {
             for key in &partly {
                 self.attend(db, hash_key(&self.hasher, key), key, Event::HEXPIRED);
             }
-            let gone = self.garbage.split_off(from);
             for slot in &gone {
                 let (key, event) = (slot.entry().key(), if is_expired(slot) { Event::EXPIRED } else { Event::DEL });
                 self.attend(db, hash_key(&self.hasher, key), key, event);
             }
-            self.garbage.extend(gone);
         }
+        gone.into_iter().for_each(|slot| self.garbage.push(slot, Cause::Expired));
         done
     }
 }

@@ -6,7 +6,7 @@ use super::change::{Event, News};
 use super::entry::Entry;
 use super::evict::Policy;
 use super::interest::Watch;
-use super::lazyfree::free;
+use super::lazyfree::Garbage;
 use super::shard::{Counts, Shard, hash_key};
 use super::table::Hash;
 use super::tracking::Tracking;
@@ -138,6 +138,11 @@ impl Keyspace {
         (0..self.shards.len()).for_each(|shard| self.lock(shard).listen(classes));
     }
 
+    /// While keys are imported, what has expired is only hidden from those who read; see [`Shard::find_to_read`].
+    pub fn keep_expired(&self, keep: bool) {
+        (0..self.shards.len()).for_each(|shard| self.lock(shard).keep_expired(keep));
+    }
+
     /// Keys that are watched, and keys that are waited for.
     pub fn interest_counts(&self) -> (usize, usize) {
         let counts = (0..self.shards.len()).map(|shard| self.lock(shard).interest_counts());
@@ -183,7 +188,9 @@ impl Keyspace {
 
     /// Removes keys that `policy` lets go until `is_enough`, which is asked every few keys, or there is none left. Returns
     /// how many it removed.
-    /// One shard at a time is locked, for a few microseconds. `random` gives 64 random bits; `news` gets what is to be told.
+    /// One shard at a time is locked, for a few microseconds. `random` gives 64 random bits; `free` drops what was
+    /// removed; `news` gets what is to be told.
+    #[expect(clippy::too_many_arguments)]
     pub fn evict(
         &self,
         policy: Policy,
@@ -191,11 +198,12 @@ impl Keyspace {
         samples: usize,
         mut random: impl FnMut() -> u64,
         mut is_enough: impl FnMut() -> bool,
+        mut free: impl FnMut(&mut Garbage),
         news: &mut News,
     ) -> usize {
         let mut at = random() as usize % self.shards.len();
         let (mut removed, mut without) = (0, 0);
-        let mut garbage = Vec::new();
+        let mut garbage = Garbage::new();
         while without < self.shards.len() {
             let mut shard = self.lock(at);
             let evicted = (0..EVICT_AT_ONCE).take_while(|_| shard.evict(policy, access, samples, &mut random)).count();

@@ -1,7 +1,7 @@
 //! The active removal of expired keys, in slices: each call holds one shard's lock for at most one segment's
 //! worth of work. It must not know timers or commands; who calls it decides how often.
 
-use super::lazyfree::free;
+use super::lazyfree::Garbage;
 use super::shard::stir;
 use super::stripes::Keyspace;
 
@@ -42,8 +42,8 @@ impl Sweep {
         self.shard
     }
 
-    /// Does one slice of work at time `now` (ms).
-    pub fn slice(&mut self, keyspace: &Keyspace, now: i64) -> Swept {
+    /// Does one slice of work at time `now` (ms); what it removed goes to `garbage`.
+    pub fn slice(&mut self, keyspace: &Keyspace, now: i64, garbage: &mut Garbage) -> Swept {
         if self.shard >= keyspace.shards() {
             self.shard = self.first_shard;
             (self.db, self.segment) = (0, 0);
@@ -77,9 +77,8 @@ impl Sweep {
             // Also what was left by others, who attend to no shard.
             stir();
         }
-        let mut garbage = std::mem::take(&mut shard.garbage);
+        garbage.append(&mut shard.garbage);
         drop(shard);
-        free(&mut garbage);
         if removed > 0 { Swept::More } else { Swept::Idle }
     }
 }
@@ -105,7 +104,7 @@ mod tests {
         let len = |db| (0..keyspace.shards()).map(|s| keyspace.lock(s).table(db).len()).sum::<usize>();
         let mut sweep = Sweep::new(0, 1);
         let mut sweep_at = |now| {
-            while sweep.slice(&keyspace, now) != Swept::RoundDone {}
+            while sweep.slice(&keyspace, now, &mut Garbage::new()) != Swept::RoundDone {}
         };
         sweep_at(99);
         assert_eq!((len(0), len(1)), (10_000, 10_000));
@@ -157,7 +156,7 @@ mod tests {
         let mut sweep_at = |now| {
             // A large hash takes several rounds.
             for _ in 0..10 {
-                while sweep.slice(&keyspace, now) != Swept::RoundDone {}
+                while sweep.slice(&keyspace, now, &mut Garbage::new()) != Swept::RoundDone {}
             }
         };
         sweep_at(49);

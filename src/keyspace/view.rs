@@ -4,6 +4,7 @@
 use super::access::Access;
 use super::change::{Edit, Event};
 use super::entry::Entry;
+use super::lazyfree::Cause;
 use super::lease::{Found, Standing};
 use super::shard::{Shard, Ttl};
 use super::table::Hash;
@@ -24,12 +25,20 @@ pub struct Key<'a> {
     pub shard: usize,
 }
 
+/// The time by which it is judged what has expired: for who imports keys, nothing ever has.
+#[inline]
+pub fn seen_at(now: i64, imports: bool) -> i64 {
+    if imports { i64::MIN / 2 } else { now }
+}
+
 /// The keys of a command, in the database of its connection, with their shards locked.
 pub struct View<'v, 's> {
     shards: &'v mut [&'s mut Shard],
     keys: &'v [Key<'v>],
     db: usize,
     now: i64,
+    /// The time by which it is judged what has expired.
+    seen_at: i64,
     access: Access,
     limits: &'v Limits,
     /// Keys that are not the command's may be read.
@@ -50,6 +59,7 @@ impl<'v, 's> View<'v, 's> {
             keys,
             db,
             now,
+            seen_at: now,
             access,
             limits: &Limits::DEFAULT,
             may_reach: true,
@@ -64,6 +74,23 @@ impl<'v, 's> View<'v, 's> {
     pub fn with_limits(mut self, limits: &'v Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The same view, in which what had not expired at another time has not; see [`seen_at`].
+    #[inline]
+    pub fn with_seen_at(mut self, seen_at: i64) -> Self {
+        self.seen_at = seen_at;
+        self
+    }
+
+    /// The time by which it is judged what has expired, fields of hashes included: not always that of [`View::now`].
+    pub fn seen_at(&self) -> i64 {
+        self.seen_at
+    }
+
+    /// True if what expires then is not to be stored in the first place.
+    pub fn is_over(&self, at: i64) -> bool {
+        at <= self.now && !self.limits.import_mode
     }
 
     /// The same view for a user who may read keys that are not the command's, or may not.
@@ -84,6 +111,7 @@ impl<'v, 's> View<'v, 's> {
             keys: self.keys,
             db,
             now: self.now,
+            seen_at: self.seen_at,
             access: self.access,
             may_reach: self.may_reach,
             missed: false,
@@ -158,11 +186,11 @@ impl<'v, 's> View<'v, 's> {
         let Key { bytes, hash, shard: at } = self.keys[key];
         let shard = &mut self.shards[at];
         let place = if self.loaded.is_empty() {
-            let place = shard.read_place(self.db, hash, bytes, self.now, self.access);
+            let place = shard.read_place(self.db, hash, bytes, self.seen_at, self.access);
             if place.is_some() && shard.is_due(self.now) { self.judge(key, place) } else { place }
         } else {
             // The miss that led to the load has been counted.
-            let place = shard.find(self.db, hash, bytes, self.now);
+            let place = shard.find(self.db, hash, bytes, self.seen_at);
             if place.is_some() && shard.is_due(self.now) { self.judge_filled(key, place) } else { place }
         };
         self.missed |= place.is_none() && self.loaded(key).is_none();
@@ -311,7 +339,7 @@ impl<'v, 's> View<'v, 's> {
     pub fn peek(&mut self, key: usize) -> Option<Entry<'_>> {
         let clock = self.access.untouched();
         let key = &self.keys[key];
-        self.shards[key.shard].read(self.db, key.hash, key.bytes, self.now, clock)
+        self.shards[key.shard].read(self.db, key.hash, key.bytes, self.seen_at, clock)
     }
 
     /// Reads a key that is not among the command's, as a reading command does. None without all shards, which the row of
@@ -319,7 +347,7 @@ impl<'v, 's> View<'v, 's> {
     pub fn read_other(&mut self, key: &[u8]) -> Option<Entry<'_>> {
         let (hash, shard) = self.shards.first()?.locate(key, self.shards.len())?;
         let shard = &mut self.shards[shard];
-        let place = shard.read_place(self.db, hash, key, self.now, self.access)?;
+        let place = shard.read_place(self.db, hash, key, self.seen_at, self.access)?;
         let is_stale = shard.is_due(self.now)
             && matches!(shard.standing(self.db, hash, self.now), Standing::Fallback | Standing::Over);
         if is_stale { None } else { Some(shard.entry(self.db, place)) }
@@ -329,7 +357,7 @@ impl<'v, 's> View<'v, 's> {
     #[inline]
     pub fn find(&mut self, key: usize) -> Option<Place> {
         let key = &self.keys[key];
-        self.shards[key.shard].find(self.db, key.hash, key.bytes, self.now)
+        self.shards[key.shard].find(self.db, key.hash, key.bytes, self.seen_at)
     }
 
     /// The entry of a key that [`View::find`] found.
@@ -416,7 +444,7 @@ impl<'v, 's> View<'v, 's> {
     pub fn set(&mut self, key: usize, value: NewValue<'_>, ttl: Ttl, event: Event) {
         let value = value.compressed_from(self.limits.compress_threshold);
         let key = &self.keys[key];
-        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.now, self.access, event);
+        self.shards[key.shard].set(self.db, key.hash, key.bytes, value, ttl, self.seen_at, self.access, event);
     }
 
     /// Replaces the value of a key that was found. A string is kept as it is: who changes it may do so again.
@@ -452,16 +480,22 @@ impl<'v, 's> View<'v, 's> {
         self.shards[key.shard].set_expire(self.db, key.hash, key.bytes, place, expire_at);
     }
 
-    /// Removes a key; true if it was there. One that is only being loaded is not kept when it comes.
-    #[inline]
+    /// Removes a key for which a command puts nothing in its place; true if it was there. One that is only being loaded
+    /// is not kept when it comes.
     pub fn remove(&mut self, key: usize) -> bool {
+        self.remove_for(key, Cause::Replaced)
+    }
+
+    /// The same for another cause.
+    #[inline]
+    pub fn remove_for(&mut self, key: usize, cause: Cause) -> bool {
         let key = &self.keys[key];
         let shard = &mut self.shards[key.shard];
-        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.now) else {
+        let Some(place) = shard.find(self.db, key.hash, key.bytes, self.seen_at) else {
             shard.forget_load(self.db, key.hash);
             return false;
         };
-        shard.remove(self.db, key.hash, key.bytes, place, Event::DEL);
+        shard.remove(self.db, key.hash, key.bytes, place, Event::DEL, cause);
         true
     }
 
@@ -469,11 +503,11 @@ impl<'v, 's> View<'v, 's> {
     /// goes along.
     pub fn rename(&mut self, from: usize, to: usize) {
         let (from, to) = (&self.keys[from], &self.keys[to]);
-        if let Some(place) = self.shards[to.shard].find(self.db, to.hash, to.bytes, self.now) {
+        if let Some(place) = self.shards[to.shard].find(self.db, to.hash, to.bytes, self.seen_at) {
             let slot = self.shards[to.shard].take(self.db, to.hash, to.bytes, place, Event::OVERWRITTEN);
-            self.shards[to.shard].garbage.push(slot);
+            self.shards[to.shard].garbage.push(slot, Cause::Replaced);
         }
-        let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.now) else { return };
+        let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.seen_at) else { return };
         let slot = self.shards[from.shard].take(self.db, from.hash, from.bytes, place, Event::RENAME_FROM);
         let slot = slot.with_key(tag_of(to.hash), to.bytes);
         self.shards[to.shard].put(self.db, to.hash, to.bytes, slot, Event::RENAME_TO);

@@ -192,7 +192,7 @@ impl<'a, 's> Walk<'a, 's> {
         })
     }
 
-    /// Empties a database, or all of them; what was in there is for [`super::lazy_free`].
+    /// Empties a database, or all of them; what was in there is for [`super::free_tables`].
     #[must_use]
     pub fn flush(&mut self, db: Option<usize>) -> Vec<Table> {
         let mut tables = Vec::new();

@@ -20,7 +20,7 @@ pub fn dump_functions<'a>(codes: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// The libraries' code in a payload; None where the footer is not right. A compressed one is at most `max_text` bytes.
 pub fn load_functions(payload: &[u8], max_text: usize) -> Result<Option<Vec<Vec<u8>>>, Bad> {
-    let Some((_, value)) = signed(payload) else { return Ok(None) };
+    let Some((_, value)) = signed(payload, false) else { return Ok(None) };
     let mut reader = Reader::new(value, max_text);
     let mut codes = Vec::new();
     while !reader.is_done() {

@@ -80,18 +80,19 @@ const NEWEST: u16 = 12;
 /// The version of Valkey 9, which gave type 22 another meaning than the candidates of Redis 7.4 had.
 const VALKEY: u16 = 80;
 
-/// The version and the value of a payload, if its footer is right.
-pub(super) fn signed(payload: &[u8]) -> Option<(u16, &[u8])> {
+/// The version and the value of a payload, if its footer is right. `any_version`: also of a version that is not known.
+pub(super) fn signed(payload: &[u8], any_version: bool) -> Option<(u16, &[u8])> {
     let (value, footer) = payload.split_last_chunk::<FOOTER>()?;
     let version = u16::from_le_bytes([footer[0], footer[1]]);
-    let is_known = version <= NEWEST || version == VALKEY;
+    let is_known = any_version || version <= NEWEST || version == VALKEY;
     (is_known && footer[2..] == crc64(&payload[..payload.len() - 8]).to_le_bytes()).then_some((version, value))
 }
 
 /// Reads a payload, handing the parts of its value to `visit`. Strings that are compressed are at most `max_text` bytes.
-/// The value of a payload without a right footer is not looked at: that is `Ok(false)`.
-pub fn load(payload: &[u8], max_text: usize, visit: &mut Visit<'_>) -> Result<bool, Bad> {
-    let Some((version, value)) = signed(payload) else { return Ok(false) };
+/// The value of a payload without a right footer is not looked at: that is `Ok(false)`. `any_version`: a version that is
+/// not known is read as the newest.
+pub fn load(payload: &[u8], max_text: usize, any_version: bool, visit: &mut Visit<'_>) -> Result<bool, Bad> {
+    let Some((version, value)) = signed(payload, any_version) else { return Ok(false) };
     let mut reader = Reader::new(value, max_text);
     load_value(&mut reader, version, visit)?;
     if reader.is_done() { Ok(true) } else { Err(Bad) }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn parts(payload: &[u8]) -> Result<Vec<String>, Option<Bad>> {
     let mut parts = Vec::new();
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
-    let known = load(payload, 1 << 20, &mut |part| {
+    let known = load(payload, 1 << 20, false, &mut |part| {
         parts.push(match part {
             Part::Text(bytes) => text(&bytes),
             Part::Begin(kind) => format!("{kind:?}"),

@@ -20,8 +20,6 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// How long commands may still run, and replies be sent, once the server is to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// How long nothing is accepted after the system had no means for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two log lines about that, in ms.
@@ -66,8 +64,7 @@ pub async fn serve(state: Arc<State>) -> io::Result<()> {
     for socket in sockets {
         let acceptor = Arc::clone(&acceptor);
         match socket {
-            Listening::Tcp(socket) => tcp.spawn(acceptor.accept_tcp(socket, false)),
-            Listening::Tls(socket) => tcp.spawn(acceptor.accept_tcp(socket, true)),
+            Listening::Tcp(socket, is_tls) => tcp.spawn(acceptor.accept_tcp(socket, is_tls)),
             Listening::Unix(socket, file) => others.spawn(acceptor.accept_unix(socket, file)),
         };
     }
@@ -116,8 +113,7 @@ fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sock
     let mut listeners = tell(config, &sockets);
     for socket in sockets {
         match socket {
-            Listening::Tcp(socket) => tcp.spawn(Arc::clone(acceptor).accept_tcp(socket, false)),
-            Listening::Tls(socket) => tcp.spawn(Arc::clone(acceptor).accept_tcp(socket, true)),
+            Listening::Tcp(socket, is_tls) => tcp.spawn(Arc::clone(acceptor).accept_tcp(socket, is_tls)),
             Listening::Unix(..) => continue,
         };
     }
@@ -128,12 +124,16 @@ fn listen(acceptor: &Arc<Acceptor>, tcp: &mut JoinSet<()>, config: &Config, sock
 
 /// Lets the workers end: first in peace, then without.
 async fn stop(state: &State, mut workers: Vec<Ending>) {
+    let seconds = match state.hurried.load(Ordering::Relaxed) {
+        true => 0,
+        false => state.config.load().shutdown_timeout.into(),
+    };
     let all = async {
         for worker in &mut workers {
             worker.wait().await;
         }
     };
-    if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(seconds), all).await.is_err() {
         tracing::warn!("{} connections did not end in time and are cut off", state.clients.len());
         state.clients.each(|client| client.kill());
     }
@@ -169,17 +169,16 @@ fn tell(config: &Config, sockets: &[Listening]) -> Vec<String> {
     let mut lines = Vec::new();
     let bind = config.bind.iter().map(|addr| format!("bind={}{},", if addr.optional { "-" } else { "" }, addr.host));
     let bind: String = bind.collect();
-    if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_))) {
-        lines.push(format!("name=tcp,{bind}port={}", config.port));
-    }
-    if sockets.iter().any(|socket| matches!(socket, Listening::Tls(_))) {
-        lines.push(format!("name=tls,{bind}port={}", config.tls_port));
+    for (name, port, of_tls) in [("tcp", config.port, false), ("tls", config.tls_port, true)] {
+        if sockets.iter().any(|socket| matches!(socket, Listening::Tcp(_, is_tls) if *is_tls == of_tls)) {
+            lines.push(format!("name={name},{bind}port={port}"));
+        }
     }
     for listening in sockets {
         match listening {
-            Listening::Tcp(socket) | Listening::Tls(socket) => {
+            Listening::Tcp(socket, is_tls) => {
                 if let Ok(addr) = socket.local_addr() {
-                    let how = if matches!(listening, Listening::Tls(_)) { " (TLS)" } else { "" };
+                    let how = if *is_tls { " (TLS)" } else { "" };
                     tracing::info!("listening on {addr}{how}");
                 }
             }

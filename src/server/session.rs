@@ -14,7 +14,7 @@ use super::worker::Seat;
 use crate::clock;
 use crate::config::Config;
 use crate::exec::{After, Dispatch, Filled, Interest};
-use crate::keyspace::Slot;
+use crate::keyspace::Garbage;
 use crate::protocol::{Limits, Output, ProtocolError, Reader, Reply, Step};
 use crate::state::{Client, ReplyMode, State, WorkerStats};
 use std::cell::{Cell, RefCell};
@@ -44,7 +44,7 @@ struct Shared {
     input: Vec<u8>,
     parsed: Parsed,
     output: Output,
-    garbage: Vec<Slot>,
+    garbage: Garbage,
     config: Option<(u64, Arc<Config>)>,
 }
 
@@ -52,7 +52,7 @@ thread_local! {
     static LINGERS: Cell<usize> = const { Cell::new(0) };
     static SHARED: RefCell<Shared> = const { RefCell::new(Shared {
         input: Vec::new(), parsed: Parsed::new(),
-        output: Output::new(), garbage: Vec::new(), config: None,
+        output: Output::new(), garbage: Garbage::new(), config: None,
     }) };
 }
 

@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// A listening socket.
 pub(super) enum Listening {
-    Tcp(TcpListener),
-    Tls(TcpListener),
+    /// And whether TLS is spoken on it.
+    Tcp(TcpListener, bool),
     Unix(UnixListener, UnixFile),
 }
 
@@ -45,8 +45,8 @@ impl Drop for UnixFile {
 pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
     let mut open = open_tcp(config)?;
     if !config.unixsocket.is_empty() {
-        let (path, perm) = (Path::new(&config.unixsocket), config.unixsocketperm);
-        let (socket, file) = listen_unix(path, perm, config.tcp_backlog).map_err(|error| {
+        let path = Path::new(&config.unixsocket);
+        let (socket, file) = listen_unix(path, config).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on the Unix socket {}: {error}", path.display()))
         })?;
         open.push(Listening::Unix(socket, file));
@@ -63,8 +63,10 @@ pub(super) fn open(config: &Config) -> io::Result<Vec<Listening>> {
 /// # Errors
 /// When an address that must be there cannot be had; the text names it.
 pub(super) fn open_tcp(config: &Config) -> io::Result<Vec<Listening>> {
-    let mut open: Vec<Listening> = open_port(config, config.port)?.into_iter().map(Listening::Tcp).collect();
-    open.extend(open_port(config, config.tls_port)?.into_iter().map(Listening::Tls));
+    let mut open = Vec::new();
+    for (port, is_tls) in [(config.port, false), (config.tls_port, true)] {
+        open.extend(open_port(config, port)?.into_iter().map(|socket| Listening::Tcp(socket, is_tls)));
+    }
     Ok(open)
 }
 
@@ -72,7 +74,7 @@ fn open_port(config: &Config, port: u16) -> io::Result<Vec<TcpListener>> {
     let mut open = Vec::new();
     let wanted = if port == 0 { &[][..] } else { &config.bind };
     for addr in wanted {
-        match listen_tcp(&addr.host, port, config.tcp_backlog) {
+        match listen_tcp(&addr.host, port, config) {
             Ok(socket) => open.push(socket),
             Err(error) if may_be_missing(addr, &error) => tracing::debug!("not listening on {}: {error}", addr.host),
             Err(error) => {
@@ -93,7 +95,7 @@ fn may_be_missing(addr: &BindAddr, error: &io::Error) -> bool {
     unsupported.contains(&errno) || (addr.optional && errno == Errno::ADDRNOTAVAIL)
 }
 
-fn listen_tcp(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
+fn listen_tcp(host: &str, port: u16, config: &Config) -> io::Result<TcpListener> {
     let host = match host {
         "*" => "0.0.0.0",
         "::*" => "::",
@@ -101,7 +103,7 @@ fn listen_tcp(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in (host, port).to_socket_addrs()? {
-        match listen_at(addr, backlog) {
+        match listen_at(addr, config) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
@@ -109,8 +111,12 @@ fn listen_tcp(host: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
     Err(last)
 }
 
-fn listen_at(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn listen_at(addr: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let protocol = if config.mptcp { Protocol::MPTCP } else { Protocol::TCP };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(protocol))?;
+    if config.socket_mark_id != 0 {
+        socket.set_mark(config.socket_mark_id)?;
+    }
     if addr.is_ipv6() {
         // IPv4 has a socket of its own.
         socket.set_only_v6(true)?;
@@ -118,21 +124,39 @@ fn listen_at(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(backlog(config))?;
     TcpListener::from_std(socket.into())
 }
 
-fn listen_unix(path: &Path, perm: u32, backlog: u32) -> io::Result<(UnixListener, UnixFile)> {
+fn backlog(config: &Config) -> i32 {
+    i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX)
+}
+
+fn listen_unix(path: &Path, config: &Config) -> io::Result<(UnixListener, UnixFile)> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = UnixFile(path.to_owned());
-    if perm != 0 {
-        fs::set_permissions(path, Permissions::from_mode(perm))?;
+    if config.unixsocketperm != 0 {
+        fs::set_permissions(path, Permissions::from_mode(config.unixsocketperm))?;
     }
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    if !config.unixsocketgroup.is_empty() {
+        let group = group_id(&config.unixsocketgroup, &fs::read_to_string("/etc/group").unwrap_or_default());
+        let unknown = || io::Error::other(format!("there is no group '{}' (unixsocketgroup)", config.unixsocketgroup));
+        chown(path, None, Some(group.ok_or_else(unknown)?))?;
+    }
+    socket.listen(backlog(config))?;
     Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// The number of a group, given by its name or as such; `groups` has the lines of `/etc/group`.
+fn group_id(group: &str, groups: &str) -> Option<u32> {
+    let named = groups.lines().map(|line| line.split(':')).find_map(|mut fields| {
+        let is_meant = fields.next() == Some(group);
+        fields.nth(1).filter(|_| is_meant)?.parse().ok()
+    });
+    named.or_else(|| group.parse().ok())
 }
 
 /// Removes the file of a socket on which nobody listens any more. Anything else stays.
@@ -169,6 +193,7 @@ pub(super) fn set_options(socket: &std::net::TcpStream, keepalive: u32) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn with(pairs: &[(&str, &str)]) -> io::Result<Vec<Listening>> {
         open(&Config::default().with(pairs).unwrap())
@@ -194,15 +219,25 @@ mod tests {
         assert!(text(with(&[("port", &port), ("bind", "-192.0.2.254")])).contains("nothing to listen on"));
     }
 
+    #[test]
+    fn groups_have_names_and_numbers() {
+        let groups = "root:x:0:\nredis:x:107:me,you\n12:x:13:\n";
+        let found = ["redis", "root", "7", "12", "me", ""].map(|group| group_id(group, groups));
+        assert_eq!(found, [Some(107), Some(0), Some(7), Some(13), None, None]);
+    }
+
     #[tokio::test]
     async fn unix_sockets_are_taken_over_only_from_the_dead() {
         let dir = std::env::temp_dir().join(format!("cenote-sockets-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("socket");
         let name = path.to_str().unwrap();
-        let pairs = [("port", "0"), ("unixsocket", name), ("unixsocketperm", "700")];
+        // The one group that a file may be given to without a privilege.
+        let own = fs::metadata(&dir).unwrap().gid().to_string();
+        let pairs = [("port", "0"), ("unixsocket", name), ("unixsocketperm", "700"), ("unixsocketgroup", own.as_str())];
         let first = with(&pairs).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.mode() & 0o777, metadata.gid().to_string()), (0o700, own.clone()));
         assert!(text(with(&pairs)).contains("another server listens there"));
         drop(first);
         assert!(!path.exists(), "the file goes with the socket");

@@ -5,7 +5,7 @@ use super::session::Session;
 use super::stream::Accepted;
 use crate::clock;
 use crate::exec;
-use crate::keyspace::{self, Sweep, Swept};
+use crate::keyspace::{self, Garbage, Sweep, Swept};
 use crate::state::{Client, State};
 use std::io;
 use std::sync::Arc;
@@ -79,10 +79,8 @@ impl Ending {
     }
 }
 
-/// How long between two looks for expired keys while there are none.
-const SWEEP_PAUSE: Duration = Duration::from_millis(20);
-/// Share of its time that a worker spends on removing expired keys while there are many: one part in this many.
-const SWEEP_SHARE: u32 = 3;
+/// Looks for expired keys in a second while there are none, for each of `hz`.
+const SWEEPS_PER_HZ: u32 = 5;
 /// Time that one turn of the sweep takes before connections are served again, about, in ns.
 const SWEEP_TURN_NS: u64 = 200_000;
 
@@ -130,13 +128,14 @@ async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceive
 /// more than commands evict on their way.
 async fn sweep(state: Arc<State>, index: usize) {
     let mut sweep = Sweep::new(index, state.workers.len());
-    let mut removed = false;
+    let (mut removed, mut garbage) = (false, Garbage::new());
     loop {
+        let config = state.config.load();
         let start = clock::monotonic_ns();
         let mut round_done = false;
         while !round_done && clock::monotonic_ns() - start < SWEEP_TURN_NS {
-            // While writes are paused, nothing is removed either.
-            if !state.active_expire.load(Ordering::Relaxed) || !state.pause.is_off() {
+            // While writes are paused, or keys are imported, nothing is removed either.
+            if !state.active_expire.load(Ordering::Relaxed) || !state.pause.is_off() || config.limits.import_mode {
                 round_done = true;
                 removed = false;
                 break;
@@ -147,8 +146,9 @@ async fn sweep(state: Arc<State>, index: usize) {
                 round_done = true;
                 break;
             };
-            let swept = sweep.slice(&state.keyspace, now);
+            let swept = sweep.slice(&state.keyspace, now, &mut garbage);
             drop(inside);
+            state.free(&mut garbage, "expire-del");
             match swept {
                 Swept::More => removed = true,
                 Swept::Idle => {}
@@ -158,7 +158,7 @@ async fn sweep(state: Arc<State>, index: usize) {
                 exec::settle_shard(&state, shard, now);
             }
         }
-        let (config, now) = (state.config.load(), clock::now_ms());
+        let now = clock::now_ms();
         if config.maxmemory > 0 && crate::alloc::used() > config.maxmemory && state.make_room(&config, 0, now) {
             removed = true;
         }
@@ -167,12 +167,18 @@ async fn sweep(state: Arc<State>, index: usize) {
             state.note_latency("expire-cycle", took, clock::now_ms());
         }
         let pause = if round_done && !std::mem::take(&mut removed) {
-            SWEEP_PAUSE
+            Duration::from_secs(1) / (config.hz_for(state.clients.len()) * SWEEPS_PER_HZ)
         } else {
-            Duration::from_nanos(took) * (SWEEP_SHARE - 1)
+            pause_after(Duration::from_nanos(took), config.active_expire_effort)
         };
         pause_for(pause).await;
     }
+}
+
+/// How long connections are served after so much time was spent on removing expired keys, while there are more:
+/// `active-expire-effort`, 1 to 10, says how much of its time a worker spends so, from a third to two thirds.
+fn pause_after(took: Duration, effort: u32) -> Duration {
+    took * (21 - effort) / (9 + effort)
 }
 
 /// Timers have a resolution of a millisecond: shorter pauses are left to the connections' tasks.
@@ -185,5 +191,19 @@ async fn pause_for(pause: Duration) {
         if clock::monotonic_ns() < until {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_effort_is_more_of_the_time() {
+        let share = |effort| {
+            let took = Duration::from_micros(300);
+            100 * took.as_nanos() / (took + pause_after(took, effort)).as_nanos()
+        };
+        assert_eq!([1, 4, 10].map(share), [33, 43, 63]);
     }
 }

@@ -6,8 +6,8 @@ use super::pubsub::{Subject, Subscriptions};
 use super::stats::Cell64;
 use super::tracking::Tracking;
 use super::transaction::{Multi, Watching};
-use crate::config::OutputLimit;
-use crate::keyspace::{Ending, Keyspace, Waiter};
+use crate::config::{Config, OutputLimit};
+use crate::keyspace::{Ending, Keyspace, Waiter, seen_at};
 use crate::protocol::Version;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -123,6 +123,8 @@ pub struct ClientInfo {
     pub no_evict: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: AtomicBool,
     /// CLIENT CAPA redirect.
     pub capa_redirect: AtomicBool,
     /// CLIENT TRACKING: the connection that is told instead, 0 for this one itself; negative: it is off.
@@ -232,6 +234,11 @@ impl ClientInfo {
         self.origin.is_unix || ["127.", "[::1]:"].iter().any(|start| self.origin.addr.starts_with(start))
     }
 
+    /// Its protocol.
+    pub fn version(&self) -> Version {
+        if self.resp.load(Ordering::Relaxed) == 3 { Version::V3 } else { Version::V2 }
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         let is_normal = self.subscribed.iter().all(|count| count.load(Ordering::Relaxed) == 0);
@@ -307,6 +314,11 @@ impl Client {
         self.acl_epoch == acl.epoch()
     }
 
+    /// Which state of the users its own is of: [`Acl::epoch`].
+    pub fn acl_epoch(&self) -> u64 {
+        self.acl_epoch
+    }
+
     /// Makes it a user's, as it was at this epoch.
     pub(super) fn set_user(&mut self, user: Arc<User>, epoch: u64) {
         *self.info.user.lock() = Arc::clone(&user);
@@ -320,6 +332,12 @@ impl Client {
             let mut names = self.subscriptions.of(*subject).iter();
             names.all(|name| self.user.may_listen(name, *subject == Subject::Pattern))
         })
+    }
+
+    /// The time by which it is judged what has expired for it: nothing has if it imports keys, and the server lets it.
+    #[inline]
+    pub fn seen_at(&self, config: &Config, now: i64) -> i64 {
+        seen_at(now, config.limits.import_mode && self.info.import_source.load(Ordering::Relaxed))
     }
 
     /// True if it is subscribed to something.
@@ -433,6 +451,7 @@ impl Clients {
             closing: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            import_source: AtomicBool::new(false),
             capa_redirect: AtomicBool::new(false),
             redirect: AtomicI64::new(-1),
             redirect_broken: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 //! not how a database tells.
 
 use super::State;
-use crate::keyspace;
+use crate::keyspace::Garbage;
 use crate::source::{Databases, Route};
 
 impl State {
@@ -23,7 +23,7 @@ impl State {
         };
         let config = self.config.load();
         route.terms.note_change(now);
-        let (mut removed, mut garbage) = (0, Vec::new());
+        let (mut removed, mut garbage) = (0, Garbage::new());
         for key in keys {
             let key = key.as_ref();
             let hash = self.keyspace.hash(key);
@@ -33,7 +33,7 @@ impl State {
                 garbage.append(&mut shard.garbage);
                 self.tell(&config, None, &std::mem::take(&mut shard.news));
             }
-            keyspace::free(&mut garbage);
+            garbage.free();
         }
         removed
     }

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, DatabaseSummary, News, Policy, Rank};
+use crate::keyspace::{Access, DatabaseSummary, Garbage, News, Policy, Rank};
 use crate::{alloc, clock, process, random};
 use std::sync::atomic::Ordering;
 
@@ -69,7 +69,9 @@ impl State {
 
     #[cold]
     fn evict(&self, config: &Config, bytes: u64, now: i64) -> bool {
-        let Some(policy) = policy(config.maxmemory_policy) else {
+        // While keys are imported, none goes but as who imports them says.
+        let policy = policy(config.maxmemory_policy).filter(|_| !config.limits.import_mode);
+        let Some(policy) = policy else {
             // Redis counts what is used, not what is about to be.
             return alloc::used() <= config.maxmemory;
         };
@@ -78,10 +80,11 @@ impl State {
         let is_enough = || alloc::used() + bytes <= config.maxmemory || clock::monotonic_ns() - started > limit_ns;
         let samples = config.maxmemory_samples as usize;
         let access = access(config, now, 0);
+        let free = |garbage: &mut Garbage| self.free(garbage, "eviction-del");
         // Where nothing was found just now, all shards need not be searched again by every command.
         let mut news = News::default();
         let found = self.barren_at.load(Ordering::Relaxed) != now
-            && self.keyspace.evict(policy, access, samples, random::next, is_enough, &mut news) > 0;
+            && self.keyspace.evict(policy, access, samples, random::next, is_enough, free, &mut news) > 0;
         if !news.is_empty() {
             self.tell(config, None, &news);
         }
@@ -93,6 +96,24 @@ impl State {
         found || alloc::used() <= config.maxmemory
     }
 }
+
+impl State {
+    /// Drops what was removed for no command; the latency monitor hears of it as `event` if it takes long.
+    pub fn free(&self, garbage: &mut Garbage, event: &'static str) {
+        if garbage.is_empty() {
+            return;
+        }
+        let started = clock::monotonic_ns();
+        garbage.free();
+        let took = clock::monotonic_ns() - started;
+        if took >= SPIKE_MIN_NS {
+            self.note_latency(event, took, clock::now_ms());
+        }
+    }
+}
+
+/// What takes less, in ns, is no latency spike whatever the threshold: it has whole milliseconds.
+const SPIKE_MIN_NS: u64 = 1_000_000;
 
 /// How accesses are noted under the directives in force; `random` serves LFU.
 #[inline]

@@ -3,12 +3,14 @@
 
 pub mod acl;
 mod client;
+mod directives;
 mod errors;
 mod functions;
 mod gate;
 mod invalidation;
 mod latency;
 mod memory;
+mod message;
 mod monitor;
 mod moves;
 mod pause;
@@ -43,7 +45,7 @@ pub use tls::tls_of;
 pub use tracking::{Tracking, TrackingMode, TrackingOptions, Trackings};
 pub use transaction::{Multi, Watched, Watching};
 
-use crate::config::{Config, ConfigHandle, LogLevel};
+use crate::config::{Config, ConfigHandle};
 use crate::keyspace::Keyspace;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -87,8 +89,8 @@ pub struct Fills {
 /// What loads ahead of a value's end may be saved up for, at most.
 const REFRESHES_MAX: i64 = 256;
 
-/// Changes what is logged.
-pub type SetLogLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+/// Lets the log follow the directives.
+pub type LogFollows = Box<dyn Fn(&Config) + Send + Sync>;
 
 impl Fills {
     /// A load began because somebody waits for it; so one more may begin ahead of a value's end. They are never more
@@ -139,8 +141,10 @@ pub struct State {
     pub workers: Vec<Arc<WorkerStats>>,
     /// The redis.conf of the command line: CONFIG REWRITE writes it.
     pub config_file: Option<PathBuf>,
-    /// What CONFIG SET loglevel calls, once the log is there.
-    pub set_log_level: OnceLock<SetLogLevel>,
+    /// What CONFIG SET calls for the log, once there is one.
+    pub log_follows: OnceLock<LogFollows>,
+    /// `oom_score_adj` of the process as it was before it was set.
+    oom_score_inherited: OnceLock<i32>,
     /// When the server started, in ms since the epoch.
     pub started_at: i64,
     /// 40 hexadecimal digits that tell this run from others.
@@ -161,6 +165,8 @@ pub struct State {
     barren_at: AtomicI64,
     /// Set once the server is to stop.
     pub stopping: AtomicBool,
+    /// Nothing that is under way is waited for then.
+    pub hurried: AtomicBool,
     stopped: Notify,
     /// Connections in MONITOR mode.
     pub monitors: Monitors,
@@ -233,7 +239,8 @@ impl State {
             acl,
             workers: (0..workers).map(|_| Arc::new(WorkerStats::new(command_rows))).collect(),
             config_file,
-            set_log_level: OnceLock::new(),
+            log_follows: OnceLock::new(),
+            oom_score_inherited: OnceLock::new(),
             started_at: now,
             run_id: random_id(),
             replication_id: Mutex::new(random_id()),
@@ -244,6 +251,7 @@ impl State {
             peak_memory: Mutex::new((0, now)),
             barren_at: AtomicI64::new(0),
             stopping: AtomicBool::new(false),
+            hurried: AtomicBool::new(false),
             stopped: Notify::new(),
             monitors: Monitors::default(),
             pubsub: PubSub::default(),
@@ -257,7 +265,7 @@ impl State {
             functions: Functions::default(),
             gate: Gate::new(workers),
         };
-        state.listen(&state.config.load());
+        state.put_into_force(None, &state.config.load());
         state
     }
 

@@ -5,12 +5,12 @@
 //! else is locked inside but outboxes; shards may be locked outside, for notifications are sent under their locks.
 
 use super::client::ClientInfo;
+use super::message::Message;
 use super::{Client, State};
 use crate::config::Config;
 use crate::glob;
 use crate::keyspace::{Event, News, Note};
-use crate::protocol::{Output, Reply, Version};
-use bytes::Bytes;
+use crate::protocol::{Reply, Version};
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -102,7 +102,7 @@ impl Channels {
         }
     }
 
-    fn send(&self, name: &[u8], message: &mut Message<'_>) -> usize {
+    fn send(&self, name: &[u8], message: &mut Publication<impl Fn(&mut Reply<'_>, Version)>) -> usize {
         if self.count.load(Ordering::Relaxed) == 0 {
             return 0;
         }
@@ -141,39 +141,30 @@ fn live(listeners: &Listeners) -> usize {
     listeners.values().filter(|client| !client.killed.load(Ordering::Acquire)).count()
 }
 
-/// A message, encoded once for each version of the protocol.
-struct Message<'a> {
-    words: &'a [&'a [u8]],
-    encoded: [Option<Bytes>; 2],
+/// A message on its way to subscribers.
+struct Publication<W> {
+    message: Message<W>,
     /// Unsent bytes of one subscriber, at most; 0: no limit.
     limit: usize,
     /// Subscribers that were closed because of it.
     closed: usize,
 }
 
-impl<'a> Message<'a> {
-    fn new(words: &'a [&'a [u8]], limit: usize) -> Self {
-        Self { words, encoded: [None, None], limit, closed: 0 }
-    }
+/// A message of these words.
+fn publication(words: &[&[u8]], limit: usize) -> Publication<impl Fn(&mut Reply<'_>, Version)> {
+    let write = |reply: &mut Reply<'_>, _| {
+        reply.push(words.len());
+        words.iter().for_each(|word| reply.bulk(word));
+    };
+    Publication { message: Message::new(write), limit, closed: 0 }
+}
 
-    fn encoded(&mut self, version: Version) -> Bytes {
-        let words = self.words;
-        let encode = || {
-            let mut out = Output::new();
-            let mut reply = Reply::new(&mut out, version);
-            reply.push(words.len());
-            words.iter().for_each(|word| reply.bulk(word));
-            Bytes::copy_from_slice(out.contiguous().unwrap_or_default())
-        };
-        self.encoded[usize::from(version == Version::V3)].get_or_insert_with(encode).clone()
-    }
-
+impl<W: Fn(&mut Reply<'_>, Version)> Publication<W> {
     /// Sends it to all of them; returns how many there are.
     fn send(&mut self, listeners: &Listeners) -> usize {
         let mut sent = 0;
         for client in listeners.values().filter(|client| !client.killed.load(Ordering::Acquire)) {
-            let version = if client.resp.load(Ordering::Relaxed) == 3 { Version::V3 } else { Version::V2 };
-            if !client.push(self.encoded(version), self.limit) {
+            if !client.push(self.message.encoded(client.version()), self.limit) {
                 self.closed += 1;
             }
             sent += 1;
@@ -257,14 +248,14 @@ impl PubSub {
             return (0, 0);
         }
         let words: [&[u8]; 3] = [b"message", channel, text];
-        let mut message = Message::new(&words, limit);
+        let mut message = publication(&words, limit);
         let mut sent = self.channels.send(channel, &mut message);
         let mut closed = message.closed;
         if self.pattern_count.load(Ordering::Relaxed) > 0 {
             for (pattern, listeners) in &*self.patterns.read() {
                 if glob::matches(pattern, channel, false) {
                     let words: [&[u8]; 4] = [b"pmessage", pattern, channel, text];
-                    let mut message = Message::new(&words, limit);
+                    let mut message = publication(&words, limit);
                     sent += message.send(listeners);
                     closed += message.closed;
                 }
@@ -320,7 +311,7 @@ impl State {
     /// Sends a message to all who listen to a shard channel; returns how many.
     pub fn publish_to_shard(&self, channel: &[u8], text: &[u8], limit: usize) -> usize {
         let words: [&[u8]; 3] = [b"smessage", channel, text];
-        let mut message = Message::new(&words, limit);
+        let mut message = publication(&words, limit);
         let sent = self.pubsub.shard_channels.send(channel, &mut message);
         self.count_closed(message.closed);
         sent

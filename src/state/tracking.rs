@@ -7,9 +7,10 @@
 
 use super::State;
 use super::client::{Client, ClientInfo, Clients, Kind};
+use super::message::{Message, encode};
 use crate::config::Config;
 use crate::keyspace::{Lapse, Prefixes, Tracker};
-use crate::protocol::{Output, Reply, Version};
+use crate::protocol::{Reply, Version};
 use crate::random;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -156,45 +157,28 @@ impl Trackings {
     }
 }
 
-/// What is told, encoded once for each version of the protocol.
-struct Word<'a> {
-    /// None: all keys.
-    keys: Option<&'a [&'a [u8]]>,
-    encoded: [Option<Bytes>; 2],
-}
-
 /// The channel of those who are told in RESP2.
 const CHANNEL: &str = "__redis__:invalidate";
 
-impl<'a> Word<'a> {
-    fn new(keys: Option<&'a [&'a [u8]]>) -> Self {
-        Self { keys, encoded: [None, None] }
-    }
-
-    fn encoded(&mut self, version: Version) -> Bytes {
-        let keys = self.keys;
-        let encode = || {
-            let mut out = Output::new();
-            let mut reply = Reply::new(&mut out, version);
-            if version == Version::V3 {
-                reply.push(2);
-                reply.text("invalidate");
-            } else {
-                reply.push(3);
-                reply.text("message");
-                reply.text(CHANNEL);
+/// What is told of these keys; None: of all.
+fn word(keys: Option<&[&[u8]]>) -> Message<impl Fn(&mut Reply<'_>, Version)> {
+    Message::new(move |reply: &mut Reply<'_>, version| {
+        if version == Version::V3 {
+            reply.push(2);
+            reply.text("invalidate");
+        } else {
+            reply.push(3);
+            reply.text("message");
+            reply.text(CHANNEL);
+        }
+        match keys {
+            Some(keys) => {
+                reply.array(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
             }
-            match keys {
-                Some(keys) => {
-                    reply.array(keys.len());
-                    keys.iter().for_each(|key| reply.bulk(key));
-                }
-                None => reply.null(),
-            }
-            Bytes::copy_from_slice(out.contiguous().unwrap_or_default())
-        };
-        self.encoded[usize::from(version == Version::V3)].get_or_insert_with(encode).clone()
-    }
+            None => reply.null(),
+        }
+    })
 }
 
 /// One telling: whom to find, and what they may be sent.
@@ -208,22 +192,22 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    fn tell(&mut self, listener: &Listener, word: &mut Word<'_>) {
+    fn tell(&mut self, listener: &Listener, word: &mut Message<impl Fn(&mut Reply<'_>, Version)>) {
         let origin = &listener.info;
         if listener.redirect == 0 {
-            if is_v3(origin) {
+            if origin.version() == Version::V3 {
                 self.push(origin, word.encoded(Version::V3));
             }
             return;
         }
         let Some(target) = self.clients.get(listener.redirect) else {
             origin.redirect_broken.store(true, Ordering::Relaxed);
-            if is_v3(origin) {
+            if origin.version() == Version::V3 {
                 self.push(origin, broken(listener.redirect));
             }
             return;
         };
-        if is_v3(&target) {
+        if target.version() == Version::V3 {
             self.push(&target, word.encoded(Version::V3));
         } else if target.kind() == Kind::Pubsub {
             // Nothing but a subscriber can be sent in RESP2 what it did not ask for.
@@ -241,18 +225,13 @@ impl Telling<'_> {
     }
 }
 
-fn is_v3(client: &ClientInfo) -> bool {
-    client.resp.load(Ordering::Relaxed) == 3
-}
-
 /// What a connection is told whose redirection leads nowhere.
 fn broken(redirect: u64) -> Bytes {
-    let mut out = Output::new();
-    let mut reply = Reply::new(&mut out, Version::V3);
-    reply.push(2);
-    reply.text("tracking-redir-broken");
-    reply.integer(redirect as i64);
-    Bytes::copy_from_slice(out.contiguous().unwrap_or_default())
+    encode(Version::V3, |reply| {
+        reply.push(2);
+        reply.text("tracking-redir-broken");
+        reply.integer(redirect as i64);
+    })
 }
 
 impl State {
@@ -303,13 +282,13 @@ impl State {
             return;
         }
         let mut telling = Telling { clients: &self.clients, config, by, closed: 0 };
-        let listeners = self.trackings.listeners.read();
+        let (listeners, mut all) = (self.trackings.listeners.read(), word(None));
         for lapse in lapses {
             match &lapse.key {
-                None => listeners.values().for_each(|listener| telling.tell(listener, &mut Word::new(None))),
+                None => listeners.values().for_each(|listener| telling.tell(listener, &mut all)),
                 Some(key) => {
                     let keys = [&**key];
-                    let mut word = Word::new(Some(&keys));
+                    let mut word = word(Some(&keys));
                     let told = lapse.trackers().iter().filter(|tracker| tracker.is_on());
                     for listener in told.filter_map(|tracker| listeners.get(&tracker.id())) {
                         if !telling.is_own(listener, lapse) {
@@ -336,17 +315,17 @@ impl State {
             }
         }
         for (prefix, lapses) in keys {
-            let all: Vec<&[u8]> = lapses.keys().copied().collect();
-            let mut word = Word::new(Some(&all));
+            let changed: Vec<&[u8]> = lapses.keys().copied().collect();
+            let mut all = word(Some(&changed));
             for listener in by_prefix.get(prefix).into_iter().flat_map(BTreeMap::values) {
                 if !lapses.values().any(|lapse| telling.is_own(listener, lapse)) {
-                    telling.tell(listener, &mut word);
+                    telling.tell(listener, &mut all);
                     continue;
                 }
                 let others = lapses.iter().filter(|(_, lapse)| !telling.is_own(listener, lapse));
                 let others: Vec<&[u8]> = others.map(|(key, _)| *key).collect();
                 if !others.is_empty() {
-                    telling.tell(listener, &mut Word::new(Some(&others)));
+                    telling.tell(listener, &mut word(Some(&others)));
                 }
             }
         }
@@ -356,11 +335,11 @@ impl State {
     /// copies are void.
     pub(super) fn broadcast_head(&self, config: &Config, head: &[u8]) {
         let mut telling = Telling { clients: &self.clients, config, by: None, closed: 0 };
-        let mut told = BTreeSet::new();
+        let (mut told, mut all) = (BTreeSet::new(), word(None));
         for (prefix, listeners) in &self.trackings.broadcasts.read().by_prefix {
             if prefix.starts_with(head) || head.starts_with(prefix) {
                 let new = listeners.values().filter(|listener| told.insert(listener.info.id));
-                new.for_each(|listener| telling.tell(listener, &mut Word::new(None)));
+                new.for_each(|listener| telling.tell(listener, &mut all));
             }
         }
         self.count_closed(telling.closed);

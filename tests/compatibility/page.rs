@@ -14,7 +14,6 @@ use super::{Known, KnownCommands};
 const PARTLY: &[(&str, &str)] = &[
     ("bgrewriteaof", "an error: nothing is kept on disk yet"),
     ("bgsave", "an error: nothing is kept on disk yet"),
-    ("client|import-source", "`ON` is refused as outside import mode, which does not exist"),
     (
         "client|tracking",
         "SWAPDB is told as a flush is; BCAST tells what a transaction or a pipeline changed by command; an XREAD that had \
@@ -221,11 +220,58 @@ fn directives() -> String {
         let rows = DIRECTIVES.iter().filter(move |row| row.effect == effect);
         rows.map(|row| format!("`{}`", row.name)).collect::<Vec<_>>()
     };
-    let (applied, accepted) = (names(Effect::Applied), names(Effect::Accepted));
+    let (applied, mut accepted) = (names(Effect::Applied), names(Effect::Accepted));
     let (with, without) = (applied.len(), accepted.len());
-    let with = filled(&format!("**In force** ({with}):"), &applied);
-    with + "\n\n" + &filled(&format!("**Accepted without effect** ({without}):"), &accepted)
+    let mut text = filled(&format!("**In force** ({with}):"), &applied);
+    text += &format!("\n\n**Accepted without effect** ({without}), for Cenote has nothing of the kind:");
+    for (kind, starts) in KINDS {
+        let is_of = |name: &String| starts.iter().any(|start| name[1..].starts_with(start));
+        let (of_kind, others): (Vec<_>, Vec<_>) = accepted.into_iter().partition(is_of);
+        assert!(!of_kind.is_empty(), "no directive is about {kind}");
+        text += &format!("\n\n{}", filled(&format!("- {kind} ({}):", of_kind.len()), &of_kind));
+        accepted = others;
+    }
+    text + "\n\n" + &filled(&format!("- the rest ({}):", accepted.len()), &accepted)
 }
+
+/// What directives are about that have no effect, by how their names begin.
+const KINDS: &[(&str, &[&str])] = &[
+    (
+        "persistence",
+        &[
+            "aof",
+            "append",
+            "auto-aof",
+            "bgsave",
+            "dbfilename",
+            "key-load",
+            "loading",
+            "no-append",
+            "rdb",
+            "save",
+            "stop-writes",
+        ],
+    ),
+    (
+        "replication",
+        &[
+            "bind-source",
+            "dual-channel",
+            "masterauth",
+            "masteruser",
+            "min-replicas",
+            "propagation",
+            "repl-",
+            "replica",
+            "tls-client",
+            "tls-replication",
+        ],
+    ),
+    ("cluster", &["cluster", "slot-migration", "tls-cluster"]),
+    ("modules and RDMA", &["enable-module", "loadmodule", "rdma", "vset"]),
+    ("the allocator, and tables that are rehashed as a whole", &["active", "jemalloc"]),
+    ("threads for input and output; there is `workers`", &["io-threads", "max-new", "prefetch"]),
+];
 
 /// What clients.toml says of an application; `scripts/test-clients` holds it against the truth.
 #[derive(Deserialize)]

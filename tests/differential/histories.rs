@@ -315,7 +315,7 @@ macro_rules! histories {
     };
 }
 
-histories!(transactions, pubsub, notifications, blocking, blocking_zsets, blocking_streams, tracking);
+histories!(transactions, pubsub, notifications, blocking, blocking_zsets, blocking_streams, tracking, imports);
 
 #[test]
 fn every_history_is_run() {

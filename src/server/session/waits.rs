@@ -4,6 +4,7 @@
 use super::{READ_BYTES, SHARED, Session};
 use crate::clock;
 use crate::exec::{Blocked, Dispatch, Running, Walked, Walking};
+use crate::keyspace::Garbage;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl Session {
     pub(super) async fn run_on(&mut self, mut running: Box<Running>) {
         loop {
             tokio::task::yield_now().await;
-            let (config, mut garbage) = (self.state.config.load(), Vec::new());
+            let (config, mut garbage) = (self.state.config.load(), Garbage::new());
             let mut dispatch = Dispatch {
                 state: &self.state,
                 config: &config,
@@ -103,7 +104,7 @@ impl Session {
                 Walked::TooLarge => return self.client.info.killed.store(true, Ordering::Release),
             }
         }
-        let mut garbage = Vec::new();
+        let mut garbage = Garbage::new();
         let mut dispatch = Dispatch {
             state: &self.state,
             config: &config,
