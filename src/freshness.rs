@@ -38,6 +38,12 @@ impl Snapshot {
         Some(Self { xmin, xmax, running: running.into(), is_standby })
     }
 
+    /// One that sees whatever it is asked about.
+    pub fn of_all() -> Self {
+        // In the middle, where no id that is near has another round of them between.
+        Self { xmin: u64::MAX, xmax: 1 << 63, running: Box::default(), is_standby: false }
+    }
+
     /// The whole id of which `xid` is the low half: the one that is nearest.
     fn whole(&self, xid: u32) -> u64 {
         let distance = xid.wrapping_sub(self.xmax as u32) as i32;
@@ -269,6 +275,8 @@ mod tests {
             [true, false, true, false, false, false]
         );
         assert!(!snapshot("728:728:").sees(728), "announced, and not visible yet");
+        let all = Snapshot::of_all();
+        assert!([0, 1, 740, u32::MAX / 2, u32::MAX].iter().all(|xid| all.sees(*xid) && all.is_past(*xid)));
         let standby = Snapshot::parse("740:743:", true).expect("a snapshot");
         assert_eq!([739, 740, 741].map(|xid| standby.sees(xid)), [true, false, false]);
         for wrong in ["", "1", "1:2", "a:2:", "1:2:x", "1:2:3,,x"] {

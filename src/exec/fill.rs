@@ -128,8 +128,9 @@ struct Routed<'a> {
 }
 
 impl Routed<'_> {
-    /// Joins the key's flight or starts one, with its shard locked. True if it is a new one.
-    fn join(&self, state: &Arc<State>, shard: &mut Shard, now: i64) -> (Interest, bool) {
+    /// Joins the key's flight or starts one, with its shard locked; `is_refresh`: what is cached is served meanwhile. True
+    /// if it is a new one.
+    fn join(&self, state: &Arc<State>, shard: &mut Shard, now: i64, is_refresh: bool) -> (Interest, bool) {
         let until = now + (self.route.load_timeout + GRACE).as_millis() as i64;
         let (flight, is_new) = shard.join_flight((self.db, self.hash, self.key), &self.route.terms, now, until);
         let interest = Interest::new(self.sources, self.route, &flight);
@@ -144,6 +145,7 @@ impl Routed<'_> {
                 route: Arc::clone(self.route),
                 flight,
                 started: clock::monotonic_ns(),
+                is_refresh,
             };
             self.sources.load(self.route, self.captures.params(key), Box::new(load));
         }
@@ -190,7 +192,7 @@ impl Fill {
                 && (reads || standing == Some(Standing::Due))
             {
                 if standing == Some(Standing::Stale) || state.fills.may_refresh() {
-                    let (interest, is_new) = routed.join(state, view.shard(key), now);
+                    let (interest, is_new) = routed.join(state, view.shard(key), now, true);
                     state.fills.refreshed.fetch_add(u64::from(is_new), Ordering::Relaxed);
                     interest.persist();
                 }
@@ -210,7 +212,7 @@ impl Fill {
             }
             route.stats.wait();
             let may_be_stale = reads && standing == Some(Standing::Fallback);
-            let (interest, is_new) = routed.join(state, view.shard(key), now);
+            let (interest, is_new) = routed.join(state, view.shard(key), now, false);
             if may_be_stale {
                 interest.persist();
             }
@@ -289,7 +291,7 @@ pub(super) fn look_ahead(
         }
     }
     let routed = Routed { sources: &guard, route, captures, db, hash, key };
-    let (interest, is_new) = routed.join(state, &mut shard, now);
+    let (interest, is_new) = routed.join(state, &mut shard, now, false);
     state.fills.ahead.fetch_add(u64::from(is_new), Ordering::Relaxed);
     let garbage = &mut std::mem::take(&mut shard.garbage);
     drop(shard);
@@ -321,6 +323,7 @@ struct Load {
     flight: Arc<Flight>,
     /// By the monotonic clock, in ns.
     started: u64,
+    is_refresh: bool,
 }
 
 impl Drop for Load {
@@ -350,6 +353,10 @@ impl Wish for Load {
 
     fn is_wanted(&self) -> bool {
         self.flight.wanted() > 0
+    }
+
+    fn is_refresh(&self) -> bool {
+        self.is_refresh
     }
 
     fn give_up(&self) -> bool {

@@ -102,10 +102,9 @@ pub(super) fn start(state: Arc<State>, index: usize) -> io::Result<Worker> {
 
 async fn work(state: Arc<State>, index: usize, mut inbox: mpsc::UnboundedReceiver<Handover>) {
     tokio::spawn(sweep(Arc::clone(&state), index));
-    if index == 0 {
-        // The first misses need not wait for connections. A database that is down is the loads' business.
-        tokio::spawn(state.sources.load().warm());
-    }
+    // The first misses need not wait for connections, and each worker has its own. A database that is down is the loads'
+    // business.
+    tokio::spawn(state.sources.load().warm(index, state.workers.len()));
     let stats = Arc::clone(&state.workers[index]);
     let mut sessions = tokio::task::JoinSet::new();
     while let Some(Handover { socket, client, seat }) = inbox.recv().await {

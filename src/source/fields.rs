@@ -188,6 +188,16 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Parses one field's text, noting the error as a fault of its line.
+pub(super) fn note<T>(
+    reading: &mut Reading<'_>,
+    what: &str,
+    at: At<&str>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Option<T> {
+    parse(at.value).map_err(|message| reading.fault(at.line, format!("{what}: {message}"))).ok()
+}
+
 /// The texts of a list; None if the value is no such list.
 pub(super) fn texts_of<'a>(value: &'a DeValue<'_>) -> Option<Vec<&'a str>> {
     value.as_array()?.iter().map(|entry| entry.get_ref().as_str()).collect()

@@ -16,6 +16,7 @@ mod elements;
 mod fault;
 mod feed;
 mod fields;
+mod load_log;
 mod matcher;
 mod number;
 mod param;
@@ -42,6 +43,7 @@ mod routes;
 #[cfg(test)]
 mod routes_tests;
 mod session;
+mod source_config;
 mod stats;
 mod template;
 #[cfg(test)]
@@ -61,9 +63,8 @@ pub use postgres_target::Target;
 pub use postgres_write::{Write, WriteError, Written};
 pub use query::Query;
 pub use queue::{Answer, Wish};
-pub use routes::{
-    Backoff, Config, Databases, PasswordFrom, PoolConfig, RetryConfig, Route, Routes, Shape, SourceConfig,
-};
+pub use routes::{Config, Databases, Route, Routes, Shape};
+pub use source_config::{Backoff, PasswordFrom, PoolConfig, RetryConfig, SourceConfig};
 pub use stats::{
     BreakerSnapshot, HISTOGRAM_BUCKETS, Histogram, PoolSnapshot, RouteFigures, RouteStats, SourceSnapshot,
 };
@@ -163,9 +164,10 @@ impl Sources {
         }
     }
 
-    /// Opens each pool's `min` connections on the calling thread's runtime. Failures are left to the loads.
-    pub fn warm(&self) -> impl Future<Output = ()> + Send + 'static {
-        let warming: Vec<_> = self.sources.iter().map(|source| Arc::clone(source).warm()).collect();
+    /// Opens the calling thread's part, by its number among so many, of each pool's `min` connections on its runtime.
+    /// Failures are left to the loads.
+    pub fn warm(&self, thread: usize, threads: usize) -> impl Future<Output = ()> + Send + 'static {
+        let warming: Vec<_> = self.sources.iter().map(|source| Arc::clone(source).warm(thread, threads)).collect();
         async move {
             for source in warming {
                 source.await;
@@ -238,8 +240,9 @@ pub trait Source: Send + Sync {
     /// Somebody left who waited for a key of a route.
     fn left(&self, route: &Route);
 
-    /// Opens connections up to the pool's `min`, so that the first loads need not. Failures are left to the loads.
-    fn warm(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+    /// Opens the part of the pool's `min` connections that falls to a thread, by its number among so many, so that the
+    /// first loads need not. Failures are left to the loads.
+    fn warm(self: Arc<Self>, thread: usize, threads: usize) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
 
     /// The counters as they stand.
     fn snapshot(&self) -> SourceSnapshot;

@@ -1,7 +1,7 @@
 //! Where a source's password comes from: a file, an environment variable, or what libpq honours (`PGPASSWORD`,
 //! `PGPASSFILE`, `~/.pgpass`). Read at each connect, so a rotated password needs no restart. Never logged.
 
-use super::routes::PasswordFrom;
+use super::source_config::PasswordFrom;
 use std::path::{Path, PathBuf};
 
 /// Largest password file that is read, in bytes.

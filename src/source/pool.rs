@@ -2,15 +2,15 @@
 //!
 //! A load first takes a slot (a fair semaphore: first come, first served, and a caller who leaves loses nothing), so
 //! at most `max` connections are in use or being opened; then an idle connection, one whose task runs on this thread
-//! if there is one, else any; else it opens one. Opening runs in a task of its own, so a caller who gives up does not
-//! throw away a connection that is nearly there.
+//! if there is one, else any; else it opens one, and takes one that comes back meanwhile if that is sooner. Opening runs
+//! in a task of its own, so a caller who no longer waits for it does not throw away a connection that is nearly there.
 //!
 //! Where the server lets no more in (it has no connection left for us), those who come make do with the connections that
 //! are there, and it is asked again after a moment. When none is there at all, the breaker above decides.
 //!
 //! Knows nothing of Postgres or SQL: a connection is a [`Link`].
 
-use super::routes::PoolConfig;
+use super::source_config::PoolConfig;
 use super::stats::PoolSnapshot;
 use super::{Cause, LoadError};
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -58,6 +58,10 @@ pub(super) struct Pool<C: Connect> {
     returned: Notify,
     state: Mutex<State<C::Link>>,
     size: Arc<AtomicUsize>,
+    /// Connections that are being opened.
+    opening: Arc<AtomicUsize>,
+    /// A thread opens a connection of its own, although another's is idle.
+    is_moving: AtomicBool,
     waiting: AtomicUsize,
     connects: AtomicU64,
     connect_errors: AtomicU64,
@@ -120,6 +124,8 @@ impl<C: Connect> Pool<C> {
             returned: Notify::new(),
             state: Mutex::new(State { idle: VecDeque::new(), bar: None, reaping: false }),
             size: Arc::default(),
+            opening: Arc::default(),
+            is_moving: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
             connect_errors: AtomicU64::new(0),
@@ -136,16 +142,35 @@ impl<C: Connect> Pool<C> {
             let mut returned = pin!(self.returned.notified());
             returned.as_mut().enable();
             if let Some(member) = self.take_idle(fresh) {
+                if member.home != std::thread::current().id() {
+                    self.move_in();
+                }
                 return Ok(self.lease(member, slot));
             }
-            fresh = false;
+            let takes_any = !std::mem::take(&mut fresh);
             if let Some((error, until)) = self.barred() {
                 if timeout_at(deadline.min(until), returned).await.is_err() && Instant::now() >= deadline {
                     return Err(Denied { error, is_by_server: true });
                 }
                 continue;
             }
-            match self.open(slot, deadline).await {
+            let mut opening = pin!(self.open(slot, deadline));
+            let outcome = loop {
+                tokio::select! {
+                    biased;
+                    outcome = opening.as_mut() => break outcome,
+                    () = returned.as_mut(), if takes_any => {}
+                }
+                // Another came back sooner. The new one is of use to the next who asks.
+                returned.set(self.returned.notified());
+                returned.as_mut().enable();
+                if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned()
+                    && let Some(member) = self.take_idle(false)
+                {
+                    return Ok(self.lease(member, slot));
+                }
+            };
+            match outcome {
                 // There are others to make do with.
                 Err(_) if self.barred().is_some() => {}
                 outcome => return outcome.map_err(|error| Denied { error, is_by_server: true }),
@@ -172,10 +197,12 @@ impl<C: Connect> Pool<C> {
         drop(idle);
     }
 
-    /// Opens connections until there are `min`, or one fails.
-    pub(super) async fn warm(self: Arc<Self>) {
-        let mut leases = Vec::new();
-        while self.size.load(Relaxed) < self.config.min {
+    /// Opens a thread's part of `min` connections, by its number among so many, unless one fails. A connection is driven by
+    /// the thread that opened it: a load of another thread costs two wake-ups more.
+    pub(super) async fn warm(self: Arc<Self>, thread: usize, threads: usize) {
+        let (mut leases, up_to) = (Vec::new(), |thread| self.config.min * thread / threads);
+        let part = up_to(thread + 1) - up_to(thread);
+        while leases.len() < part && self.size.load(Relaxed) < self.config.min {
             let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
             let deadline = Instant::now() + self.config.connect_timeout;
             match self.open(slot, deadline).await {
@@ -251,12 +278,31 @@ impl<C: Connect> Pool<C> {
         }
     }
 
+    /// Opens a connection that this thread drives, which had none idle, for later loads: what they do not use will idle for
+    /// too long. One at a time, and only where there is room.
+    fn move_in(self: &Arc<Self>) {
+        let is_full = || self.size.load(Relaxed) + self.opening.load(Relaxed) >= self.config.max;
+        if is_full() || self.barred().is_some() || self.is_moving.swap(true, Relaxed) {
+            return;
+        }
+        let (pool, slot) = (Arc::clone(self), Arc::clone(&self.slots).try_acquire_owned());
+        let opening = Counted::new(&self.opening);
+        tokio::spawn(async move {
+            if let Ok(slot) = slot {
+                drop(pool.attempt(slot).await);
+            }
+            drop(opening);
+            pool.is_moving.store(false, Relaxed);
+        });
+    }
+
     /// Opens a connection in a task of its own and waits for it.
     async fn open(self: &Arc<Self>, slot: OwnedSemaphorePermit, deadline: Instant) -> Result<Lease<C>, LoadError> {
         let (sender, receiver) = oneshot::channel();
-        let pool = Arc::clone(self);
+        let (pool, opening) = (Arc::clone(self), Counted::new(&self.opening));
         tokio::spawn(async move {
             let result = pool.attempt(slot).await;
+            drop(opening);
             // A lease that nobody waits for any more goes back to the pool as it is dropped.
             let _ = sender.send(result);
         });
@@ -414,7 +460,6 @@ impl<C: Connect> Drop for Lease<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
     use tokio::sync::Notify;
 
     /// What a test and its connections share.
@@ -596,6 +641,36 @@ mod tests {
         assert!(pool.acquire(soon(), false).await.is_ok());
     }
 
+    /// A load once waited for the connection that it had asked for, which may take as long as `connect_timeout`, while
+    /// others came back to the pool and idled.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_back_is_taken_before_what_is_being_opened() {
+        let (stage, pool) = pool(2, 0);
+        let lease = pool.acquire(soon(), false).await.unwrap();
+        stage.hold.store(true, Relaxed);
+        let waiter = |fresh| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { pool.acquire(soon(), fresh).await.map(|lease| lease.number) })
+        };
+        let any = waiter(false);
+        settle().await;
+        assert_eq!(stage.attempts.load(Relaxed), 2, "it is being opened");
+        drop(lease);
+        assert_eq!(any.await.unwrap(), Ok(0));
+        stage.go.notify_one();
+        settle().await;
+        assert_eq!((pool.snapshot().size, pool.snapshot().idle), (2, 2), "the other is kept for the next");
+        // Who does not believe in those that are there waits for a new one.
+        let lease = pool.acquire(soon(), false).await.unwrap();
+        let fresh = waiter(true);
+        settle().await;
+        drop(lease);
+        settle().await;
+        assert!(!fresh.is_finished());
+        stage.go.notify_one();
+        assert_eq!(fresh.await.unwrap(), Ok(2));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn connecting_is_bounded() {
         let (stage, pool) = pool(1, 0);
@@ -637,9 +712,38 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn warms_to_min() {
         let (stage, pool) = pool(4, 3);
-        Arc::clone(&pool).warm().await;
+        Arc::clone(&pool).warm(0, 2).await;
+        assert_eq!((pool.snapshot().idle, stage.attempts.load(Relaxed)), (1, 1));
+        Arc::clone(&pool).warm(1, 2).await;
         assert_eq!((pool.snapshot().idle, stage.attempts.load(Relaxed)), (3, 3));
-        Arc::clone(&pool).warm().await;
+        Arc::clone(&pool).warm(0, 1).await;
         assert_eq!(stage.attempts.load(Relaxed), 3);
+    }
+
+    /// All connections were once opened by one worker: the loads of the others woke it for each query, and were woken by it,
+    /// so that a lone miss took a third longer, and one core did the work of all.
+    #[tokio::test]
+    async fn each_thread_comes_to_have_connections_of_its_own() {
+        let (_, pool) = pool(3, 0);
+        let of_thread = |pool: &Arc<Pool<Opener>>| {
+            let pool = Arc::clone(pool);
+            let thread = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async move {
+                    let lease = pool.acquire(soon(), false).await.unwrap();
+                    let home = lease.held.as_ref().unwrap().0.home;
+                    drop(lease);
+                    settle().await;
+                    home == std::thread::current().id()
+                })
+            });
+            thread.join().unwrap()
+        };
+        drop(pool.acquire(soon(), false).await.unwrap());
+        assert!(!of_thread(&pool), "the one that is there serves at once");
+        assert_eq!((pool.snapshot().size, pool.snapshot().idle), (2, 2), "and one is opened for the next load");
+        let lease = pool.acquire(soon(), false).await.unwrap();
+        assert_eq!(lease.held.as_ref().unwrap().0.home, std::thread::current().id());
+        assert_eq!(pool.snapshot().size, 2, "who has one needs no more");
     }
 }

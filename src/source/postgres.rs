@@ -8,15 +8,18 @@
 //! more is cancelled. While the database fails, the `breaker` lets one key through at a time.
 
 use super::breaker::{Breaker, Outcome, Pass, Trial};
+use super::load_log::{Line, Stopwatch};
 use super::param::ParamKind;
 use super::pool::{Denied, Lease, Pool};
 use super::postgres_batch::Fetched;
 use super::postgres_link::Connector;
+use super::postgres_rows::Brought;
 use super::postgres_statement::{self as statement, Failure, Prepared, Trouble};
 use super::postgres_write::{Attempt, Write, WriteError, Written, run_write};
 use super::queue::{Answer, Pending, RouteQueue, Runner, Wish};
 use super::retry::{self, Budget};
-use super::routes::{RetryConfig, Route, SourceConfig};
+use super::routes::Route;
+use super::source_config::{RetryConfig, SourceConfig};
 use super::stats::{Counters, SourceSnapshot};
 use super::template::Params;
 use super::tls::Tls;
@@ -24,7 +27,7 @@ use super::writes::Verb;
 use super::{Cause, LoadError, LoadResult, Loaded, Source};
 use crate::clock;
 use crate::freshness::Snapshot;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -43,10 +46,6 @@ const ROW_SURROUND_BYTES: usize = 64 << 10;
 /// After a value of more bytes than this, the connection is closed: the driver's buffer has grown to the row's size, and
 /// would stay so for as long as the connection lives.
 const VALUE_BYTES_KEPT_MAX: usize = 1 << 20;
-/// At most one line a second is logged for failed loads.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
-/// Queries slower than this are logged.
-const SLOW_QUERY: Duration = Duration::from_secs(1);
 
 /// One Postgres database.
 pub(super) struct Postgres {
@@ -65,14 +64,16 @@ pub(super) struct Postgres {
     kinds: RwLock<HashMap<u64, Arc<[ParamKind]>>>,
     /// Statements by route id that any connection can run.
     shared: RwLock<HashMap<u64, Arc<Prepared>>>,
-    log: Mutex<LogPause>,
 }
 
-#[derive(Default)]
-struct LogPause {
-    until: Option<Instant>,
-    /// Failures that were not logged since.
-    silent: u64,
+/// What there is to say of the query that a load was part of. The default: there was none.
+#[derive(Clone, Default)]
+struct Trip {
+    /// How long it took.
+    time: Duration,
+    /// The keys that it was for.
+    batch: usize,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Postgres {
@@ -91,7 +92,6 @@ impl Postgres {
             waiting_max: config.pool.max_waiting,
             kinds: RwLock::default(),
             shared: RwLock::default(),
-            log: Mutex::default(),
         })
     }
 
@@ -124,7 +124,7 @@ impl Postgres {
                     self.leave_queue(failed.len());
                     self.tell(None, denied.is_by_server.then(|| self.unreachable()), Some(&denied.error));
                     for pending in failed {
-                        self.grant(&queue.route, pending, Err(no_connection(denied.error.clone())), None);
+                        self.refuse(&queue.route, pending, no_connection(denied.error.clone()));
                     }
                 }
             }
@@ -145,7 +145,7 @@ impl Postgres {
             Err(denied) => {
                 let outcome = denied.is_by_server.then_some(Outcome::Unreachable);
                 self.tell(Some(trial), outcome, Some(&denied.error));
-                self.grant(&queue.route, pending, Err(no_connection(denied.error)), None);
+                self.refuse(&queue.route, pending, no_connection(denied.error));
             }
         }
     }
@@ -184,9 +184,11 @@ impl Postgres {
         while let Some(mut group) = groups.pop() {
             let started = Instant::now();
             let deadline = group.iter().map(|pending| pending.deadline).max().unwrap_or(started);
-            let params: Vec<Params> = group.iter().map(|pending| pending.params.clone()).collect();
-            let query = timeout_at(deadline, self.persist(queue, &params, lease.take(), deadline, trial.is_some()));
-            let served = unless_all_leave(queue, &group, query).await;
+            let params: Vec<&Params> = group.iter().map(|pending| &pending.params).collect();
+            let mut watch = Stopwatch::default();
+            let loading = self.persist(queue, &params, lease.take(), deadline, trial.is_some(), &mut watch);
+            let served = unless_all_leave(queue, &group, timeout_at(deadline, loading)).await;
+            let mut trip = Trip { time: watch.time(), batch: group.len(), snapshot: None };
             let is_wanted = served.is_some();
             let outcome = match served {
                 Some(Ok(outcome)) => outcome,
@@ -198,14 +200,16 @@ impl Postgres {
             // A query that was given up says nothing of the database.
             self.tell(trial.take(), says.filter(|_| is_wanted), error);
             match outcome {
-                Ok(Fetched { loaded, snapshot }) => {
-                    let snapshot = snapshot.map(Arc::new);
+                Ok(Fetched { keys, snapshot }) => {
                     if let Some(snapshot) = &snapshot {
                         let now = (clock::monotonic_ns() / 1_000_000) as i64;
                         queue.route.terms.horizon.note(snapshot, now);
                     }
-                    for (pending, loaded) in group.into_iter().zip(loaded) {
-                        self.grant(&queue.route, pending, loaded, snapshot.clone());
+                    // What an earlier configuration wanted to be seen is not to be waited for.
+                    let snapshot = snapshot.or_else(|| (!queue.route.is_fenced).then(Snapshot::of_all));
+                    trip.snapshot = snapshot.map(Arc::new);
+                    for (pending, brought) in group.into_iter().zip(keys) {
+                        self.grant(&queue.route, pending, brought, &trip);
                     }
                 }
                 Err(Failure::Alone) => {
@@ -222,7 +226,7 @@ impl Postgres {
                 Err(failure) => {
                     let trouble = failure.into_trouble();
                     for pending in group {
-                        self.grant(&queue.route, pending, Err(trouble.clone()), None);
+                        self.grant(&queue.route, pending, Brought { loaded: Err(trouble.clone()), rows: 0 }, &trip);
                     }
                 }
             }
@@ -230,13 +234,29 @@ impl Postgres {
     }
 
     /// Hands over what was loaded for one key.
-    fn grant(&self, route: &Route, pending: Pending, loaded: Result<Loaded, Trouble>, snapshot: Option<Arc<Snapshot>>) {
+    fn grant(&self, route: &Route, pending: Pending, brought: Brought, trip: &Trip) {
+        let now = Instant::now();
         let started = pending.deadline.checked_sub(route.load_timeout).unwrap_or(pending.deadline);
-        self.log(route, started, &loaded);
-        let result: LoadResult = loaded.map_err(|trouble| trouble.error);
+        let load_time = now.saturating_duration_since(started);
+        let line = Line {
+            source: &self.name,
+            route,
+            load_time,
+            query_time: trip.time,
+            batch: trip.batch,
+            rows: brought.rows,
+            is_hit: pending.wish.is_refresh(),
+        };
+        route.stats.log.write(&line, now, &brought.loaded);
+        let result: LoadResult = brought.loaded.map_err(|trouble| trouble.error);
         self.counters.end(&result);
-        route.stats.load(&result, started.elapsed());
-        pending.grant(Answer { result, snapshot });
+        route.stats.load(&result, load_time);
+        pending.grant(Answer { result, snapshot: trip.snapshot.clone() });
+    }
+
+    /// Tells of a key that the database was not asked for why not.
+    fn refuse(&self, route: &Route, pending: Pending, trouble: Trouble) {
+        self.grant(route, pending, Brought { loaded: Err(trouble), rows: 0 }, &Trip::default());
     }
 
     /// What the end of a query says of the database.
@@ -257,14 +277,15 @@ impl Postgres {
     async fn persist(
         &self,
         queue: &RouteQueue,
-        params: &[Params],
+        params: &[&Params],
         mut lease: Option<Lease<Connector>>,
         deadline: Instant,
         is_trial: bool,
+        watch: &mut Stopwatch,
     ) -> Result<Fetched, Failure> {
         let (mut tries, mut fresh) = (0, false);
         loop {
-            let failure = match self.attempt(queue, params, lease.take(), deadline, fresh).await {
+            let failure = match self.attempt(queue, params, lease.take(), deadline, fresh, watch).await {
                 Ok(fetched) => {
                     self.budget.earn();
                     return Ok(fetched);
@@ -298,10 +319,11 @@ impl Postgres {
     async fn attempt(
         &self,
         queue: &RouteQueue,
-        params: &[Params],
+        params: &[&Params],
         lease: Option<Lease<Connector>>,
         deadline: Instant,
         fresh: bool,
+        watch: &mut Stopwatch,
     ) -> Result<Fetched, Failure> {
         let mut lease = match lease {
             Some(lease) => lease,
@@ -310,24 +332,24 @@ impl Postgres {
                 Err(Denied { error, .. }) => return Err(Failure::Final(no_connection(error))),
             },
         };
-        let mut outcome = self.query(&mut lease, queue, params).await;
+        let mut outcome = self.query(&mut lease, queue, params, watch).await;
         if let Err(Failure::Outdated(_)) = outcome {
             lease.statements.remove(&queue.route.id);
             self.shared.write().remove(&queue.route.id);
             self.counters.retry();
-            outcome = self.query(&mut lease, queue, params).await;
+            outcome = self.query(&mut lease, queue, params, watch).await;
         }
         if lease.is_overflowed() {
             outcome = Err(Failure::Final(Trouble::new(Cause::Size, "the row is far larger than max_value_bytes")));
         }
-        let is_large = |loaded: &Result<Loaded, Trouble>| match loaded {
+        let is_large = |brought: &Brought| match &brought.loaded {
             Ok(Loaded::Value(value)) => value.len() > VALUE_BYTES_KEPT_MAX,
             // Each row was small, unless there was one.
             Ok(Loaded::Many(elements)) => elements.bytes() > VALUE_BYTES_KEPT_MAX,
             _ => false,
         };
         lease.doomed |= match &outcome {
-            Ok(fetched) => fetched.loaded.iter().any(is_large),
+            Ok(fetched) => fetched.keys.iter().any(is_large),
             Err(Failure::Lost(_)) => true,
             Err(_) => false,
         };
@@ -338,7 +360,8 @@ impl Postgres {
         &self,
         lease: &mut Lease<Connector>,
         queue: &RouteQueue,
-        params: &[Params],
+        params: &[&Params],
+        watch: &mut Stopwatch,
     ) -> Result<Fetched, Failure> {
         let route = &*queue.route;
         let known = lease.statements.get(&route.id).cloned();
@@ -355,27 +378,22 @@ impl Postgres {
             let encoded = statement::encode(&prepared.kinds, route, params);
             is_asked.push(encoded.is_some());
             match encoded {
-                Some(encoded) => keys.push((params, encoded)),
+                Some(encoded) => keys.push((*params, encoded)),
                 None => self.counters.unparsable(),
             }
         }
         if keys.is_empty() {
-            return Ok(Fetched { loaded: params.iter().map(|_| Ok(Loaded::Absent)).collect(), snapshot: None });
+            return Ok(Fetched { keys: params.iter().map(|_| Brought::ABSENT).collect(), snapshot: None });
         }
-        let started = Instant::now();
+        watch.start();
         let outcome = prepared.run(lease, route, &keys).await;
-        let time = started.elapsed();
+        let time = watch.stop();
         self.counters.query(time, keys.len());
         route.stats.query(time, keys.len());
-        if time >= SLOW_QUERY {
-            let query_time_ms = time.as_millis() as u64;
-            tracing::warn!(route = %route.name, query_time_ms, batch = keys.len(), "a load was slow");
-        }
-        let Fetched { loaded, snapshot } = outcome?;
-        let mut loaded = loaded.into_iter();
-        let absent = || Some(Ok(Loaded::Absent));
-        let loaded = is_asked.iter().filter_map(|is_asked| if *is_asked { loaded.next() } else { absent() }).collect();
-        Ok(Fetched { loaded, snapshot })
+        let Fetched { keys, snapshot } = outcome?;
+        let mut keys = keys.into_iter();
+        let keys = is_asked.iter().filter_map(|is_asked| if *is_asked { keys.next() } else { Some(Brought::ABSENT) });
+        Ok(Fetched { keys: keys.collect(), snapshot })
     }
 
     async fn prepare(&self, lease: &mut Lease<Connector>, route: &Route) -> Result<Arc<Prepared>, Failure> {
@@ -397,35 +415,6 @@ impl Postgres {
         }
         statements.insert(route.id, Arc::clone(&prepared));
         Ok(prepared)
-    }
-
-    /// Logs each load at debug, and failed ones at warn, but no more than one a second of these.
-    fn log(&self, route: &Route, started: Instant, result: &Result<Loaded, Trouble>) {
-        let load_time_ms = started.elapsed().as_millis() as u64;
-        let trouble = match result {
-            Ok(loaded) => {
-                let found = !matches!(loaded, Loaded::Absent);
-                tracing::debug!(source = %self.name, route = %route.name, load_time_ms, found, "loaded");
-                return;
-            }
-            Err(trouble) => trouble,
-        };
-        let silent = {
-            let mut log = self.log.lock();
-            let now = Instant::now();
-            if log.until.is_some_and(|until| now < until) {
-                log.silent += 1;
-                None
-            } else {
-                log.until = Some(now + LOG_PAUSE);
-                Some(std::mem::take(&mut log.silent))
-            }
-        };
-        let (source, route, cause, detail) = (&self.name, &route.name, trouble.error.cause.name(), &trouble.detail);
-        match silent {
-            Some(unlogged) => tracing::warn!(%source, %route, load_time_ms, cause, %detail, unlogged, "a load failed"),
-            None => tracing::debug!(%source, %route, load_time_ms, cause, %detail, "a load failed"),
-        }
     }
 }
 
@@ -527,11 +516,12 @@ impl Source for Postgres {
         let refuse = |loaded: Result<Loaded, Trouble>| {
             let (source, route) = (Arc::clone(&self), Arc::clone(route));
             move |pending: Pending| {
-                tokio::spawn(async move { source.grant(&route, pending, loaded, None) });
+                let brought = Brought { loaded, rows: 0 };
+                tokio::spawn(async move { source.grant(&route, pending, brought, &Trip::default()) });
             }
         };
-        let kinds = self.kinds.read().get(&route.id).cloned();
-        if kinds.is_some_and(|kinds| statement::encode(&kinds, route, &pending.params).is_none()) {
+        let is_no_row = |kinds: &Arc<[ParamKind]>| !statement::can_encode(kinds, route, &pending.params);
+        if self.kinds.read().get(&route.id).is_some_and(is_no_row) {
             self.counters.unparsable();
             return refuse(Ok(Loaded::Absent))(pending);
         }
@@ -578,8 +568,8 @@ impl Source for Postgres {
         of_route.for_each(|(_, queue)| queue.left.notify_waiters());
     }
 
-    fn warm(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        Box::pin(Arc::clone(&self.pool).warm())
+    fn warm(self: Arc<Self>, thread: usize, threads: usize) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        Box::pin(Arc::clone(&self.pool).warm(thread, threads))
     }
 
     fn snapshot(&self) -> SourceSnapshot {

@@ -1,13 +1,13 @@
 //! Running a prepared query: for one key, or for many with an array for each parameter.
 
+use super::Cause;
 use super::param::{Encoded, ParamKind};
 use super::postgres_link::{PgLink, sqlstate};
-use super::postgres_rows::Rows;
+use super::postgres_rows::{Brought, Rows};
 use super::postgres_statement::{Asked, Failure, Prepared, Trouble};
 use super::postgres_types::{Bound, Raw};
 use super::routes::Route;
 use super::template::Params;
-use super::{Cause, Loaded};
 use crate::freshness::Snapshot;
 use bytes::{BufMut, BytesMut};
 use futures_core::Stream;
@@ -24,7 +24,7 @@ const EXCESS_BYTES_MAX: usize = 1 << 20;
 /// What a query brought.
 pub(super) struct Fetched {
     /// By key.
-    pub(super) loaded: Vec<Result<Loaded, Trouble>>,
+    pub(super) keys: Vec<Brought>,
     pub(super) snapshot: Option<Snapshot>,
 }
 
@@ -94,9 +94,9 @@ impl Prepared {
         let (confirmed, result) = tokio::join!(self.confirm(client, asked, checked, route, params, encoded), query);
         match (confirmed?, result) {
             (true, result) => result,
-            (false, Ok(Fetched { snapshot, .. })) => Ok(Fetched { loaded: vec![Ok(Loaded::Absent)], snapshot }),
+            (false, Ok(Fetched { snapshot, .. })) => Ok(Fetched { keys: vec![Brought::ABSENT], snapshot }),
             // The same text failed the query as well.
-            (false, Err(Failure::Final(_))) => Ok(Fetched { loaded: vec![Ok(Loaded::Absent)], snapshot: None }),
+            (false, Err(Failure::Final(_))) => Ok(Fetched { keys: vec![Brought::ABSENT], snapshot: None }),
             (false, Err(failure)) => Err(failure),
         }
     }
@@ -161,7 +161,7 @@ impl Prepared {
                 }
             }
         }
-        Ok(Fetched { loaded: rows.into_iter().map(|rows| rows.finish(route)).collect(), snapshot })
+        Ok(Fetched { keys: rows.into_iter().map(|rows| rows.finish(route)).collect(), snapshot })
     }
 }
 

@@ -6,7 +6,7 @@ use super::pool::{Connect, Link};
 use super::postgres_statement::Prepared;
 use super::postgres_target::Target;
 use super::postgres_write::PreparedWrite;
-use super::routes::PasswordFrom;
+use super::source_config::PasswordFrom;
 use super::tls::Tls;
 use super::wire::{Address, Guarded, Stream};
 use super::writes::Verb;

@@ -14,6 +14,18 @@ use super::{Cause, Loaded};
 use bytes::Bytes;
 use tokio_postgres::Row;
 
+/// What a query brought for one key.
+pub(super) struct Brought {
+    pub(super) loaded: Result<Loaded, Trouble>,
+    /// Rows that it is made of, or that were too many.
+    pub(super) rows: usize,
+}
+
+impl Brought {
+    /// Nothing.
+    pub(super) const ABSENT: Brought = Brought { loaded: Ok(Loaded::Absent), rows: 0 };
+}
+
 /// The rows of one key so far.
 pub(super) struct Rows {
     count: usize,
@@ -74,8 +86,12 @@ impl Rows {
         }
     }
 
-    /// The key's value, now that all its rows are here.
-    pub(super) fn finish(mut self, route: &Route) -> Result<Loaded, Trouble> {
+    /// What the key has come to, now that all its rows are here.
+    pub(super) fn finish(self, route: &Route) -> Brought {
+        Brought { rows: self.count, loaded: self.value(route) }
+    }
+
+    fn value(mut self, route: &Route) -> Result<Loaded, Trouble> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }

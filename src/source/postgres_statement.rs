@@ -1,8 +1,9 @@
 //! One route's query on one connection: preparing it, alone and for many keys at once, and what is known of its
 //! parameters and columns.
 //!
-//! Both forms return the query's rows, each with the place of its key among those asked for, and one row more, with
-//! place 0: the snapshot that all of it ran under, which also says what an absent row saw. The form for many keys sets
+//! Both forms return the query's rows, each with the place of its key among those asked for. Where changes are told with
+//! their transactions, there is one row more, with place 0: the snapshot that all of it ran under, which also says what an
+//! absent row saw; elsewhere the database is spared that. The form for many keys sets
 //! the query into a lateral join over an array for each parameter. What Postgres does not take in that place is run
 //! key by key, and `cenote check` says why.
 
@@ -190,7 +191,7 @@ async fn prepare_named(client: &Client, route: &Route, is_pooled: bool) -> Resul
         plain.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect();
     check_columns(route, &named).map_err(Failure::Final)?;
     let rows_max = if route.rows_many { route.max_rows + 1 } else { 2 };
-    let form_of = Wrapping { columns: &named, rows_max, is_pooled };
+    let form_of = Wrapping { columns: &named, rows_max, is_pooled, is_fenced: route.is_fenced };
     let sql = form_of.single(&sql);
     let single = client.prepare_typed(&sql, &types).await?;
     let mut columns = Vec::new();
@@ -287,6 +288,8 @@ struct Wrapping<'a> {
     rows_max: usize,
     /// Only types that need no look into the catalog, for which a pooler may give another connection.
     is_pooled: bool,
+    /// The snapshot is of interest.
+    is_fenced: bool,
 }
 
 /// The snapshot, and whether a standby answers.
@@ -314,8 +317,11 @@ impl Wrapping<'_> {
         format!("(SELECT * FROM ({sql}\n) AS cenote_r LIMIT {})", self.rows_max)
     }
 
-    /// The row that says what the others saw.
+    /// The row that says what the others saw; none where nobody asks.
     fn seen(&self) -> String {
+        if !self.is_fenced {
+            return String::new();
+        }
         format!(" UNION ALL SELECT 0, {SNAPSHOT}{}", ", NULL".repeat(self.columns.len()))
     }
 
@@ -366,6 +372,11 @@ async fn prepare_check(
     let types: Vec<Type> = checked.iter().map(|index| types[*index].clone()).collect();
     let asked = Asked::prepare(client, &format!("SELECT {}", texts.join(", ")), &types, is_pooled).await?;
     Ok(Some((asked, checked)))
+}
+
+/// Whether [`encode`] finds values in a key's captures.
+pub(super) fn can_encode(kinds: &[ParamKind], route: &Route, params: &Params) -> bool {
+    kinds.iter().zip(&route.captures).all(|(kind, capture)| kind.encode(params.get(*capture)).is_some())
 }
 
 /// Encodes a key's captures; `None` where one cannot be such a value.

@@ -3,6 +3,7 @@
 use super::testdb::{Server, ask, load, server, value};
 use super::{Cause, Config, LoadError, Loaded, Sources};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn route(key: &str, query: &str, more: &str) -> String {
     format!("[[route]]\nkey = '{key}'\nquery = '''{query}'''\nttl = '1h'\n{more}\n")
@@ -332,6 +333,61 @@ async fn a_schema_change_is_prepared_again() {
     assert_eq!((counters.retries, counters.pool.connects), (1, 1));
 }
 
+/// A pooler, or a function, may take away what was prepared.
+#[tokio::test]
+async fn a_statement_that_the_server_lost_is_prepared_again() {
+    let server = server();
+    server.sql(
+        "CREATE FUNCTION forget(id int) RETURNS text LANGUAGE plpgsql AS
+         $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 'gone'; END $$",
+    );
+    let routes = [
+        route("lost:{id}", "SELECT forget({id})", "as = 'string'"),
+        route("kept:{id}", "SELECT {id}::int", "as = 'string'"),
+    ];
+    let sources = server.sources_with("pool = { max = 1 }", &routes.concat());
+    assert_eq!(value(&sources, "kept:1").await.unwrap(), "1");
+    assert_eq!(value(&sources, "lost:1").await.unwrap(), "gone");
+    assert_eq!(value(&sources, "kept:2").await.unwrap(), "2");
+    let counters = &sources.snapshots()[0];
+    assert_eq!((counters.retries, counters.pool.connects), (1, 1));
+}
+
+#[tokio::test]
+async fn a_conflict_is_tried_again_and_a_fault_is_not() {
+    let server = server();
+    server.sql(
+        "CREATE TABLE troubles (code text); INSERT INTO troubles VALUES ('40001');
+         CREATE FUNCTION troubled(id int) RETURNS text LANGUAGE plpgsql AS $$
+         DECLARE told text := (SELECT code FROM troubles);
+         BEGIN
+             IF told <> '' THEN RAISE EXCEPTION 'as told' USING ERRCODE = told; END IF;
+             RETURN 'fine';
+         END $$",
+    );
+    let (routes, code) = (route("trouble:{id}", "SELECT troubled({id})", "as = 'string'"), "UPDATE troubles SET code");
+    let retry = "retry = { max_attempts = 100, initial_delay = '1ms', max_delay = '5ms' }";
+    let sources = server.sources_with(retry, &routes);
+    let retries = || sources.snapshots()[0].retries;
+    let mut asked = ask(&sources, "trouble:1");
+    while retries() < 3 {
+        assert!(asked.try_recv().is_err(), "it was not tried again");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // That blocks this thread, and with it the retries.
+    server.sql(&format!("{code} = ''"));
+    assert_eq!(asked.await.unwrap().result, Ok(Loaded::Value("fine".into())));
+    let before = retries();
+    server.sql(&format!("{code} = '22012'"));
+    assert_eq!(cause(&sources, "trouble:2").await, Cause::Sql);
+    assert_eq!(retries(), before);
+    // Where it does not pass, the tries come to their end.
+    server.sql(&format!("{code} = '40001'"));
+    let sources = server.sources(&routes);
+    assert_eq!(load(&sources, "trouble:3").await, Err(LoadError { cause: Cause::Busy, sqlstate: Some(*b"40001") }));
+    assert_eq!(sources.snapshots()[0].retries, 2, "three tries by default");
+}
+
 #[tokio::test]
 async fn a_deadline_cancels_the_query_and_frees_the_slot() {
     let server = server();
@@ -363,7 +419,7 @@ async fn terminated_sessions_go_unnoticed_by_clients() {
     let server = Server::start();
     let fields = "pool = { max = 4, min = 2 }";
     let sources = server.sources_with(fields, &route("t:{n}", "SELECT {n}::int AS terminated", ""));
-    sources.warm().await;
+    sources.warm(0, 1).await;
     assert_eq!(sources.snapshots()[0].pool.idle, 2);
     server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'cenote'");
     for _ in 0..3 {

@@ -32,6 +32,9 @@ pub trait Wish: Send + Sync + 'static {
     /// False once nobody waits for it any more.
     fn is_wanted(&self) -> bool;
 
+    /// True if what is cached is served meanwhile.
+    fn is_refresh(&self) -> bool;
+
     /// Gives it up for good, unless somebody has joined; true if it was.
     fn give_up(&self) -> bool;
 }

@@ -4,7 +4,8 @@
 
 use super::feed::Feed;
 use super::postgres::Postgres;
-use super::routes::{Config, Route, Routes, SourceConfig};
+use super::routes::{Config, Route, Routes};
+use super::source_config::SourceConfig;
 use super::{Source, Sources};
 use std::collections::BTreeSet;
 use std::sync::Arc;

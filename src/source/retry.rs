@@ -1,7 +1,7 @@
 //! Trying again: after which failures, after which pause, and how much of that a source's database is asked to bear.
 //! Knows no connections and no queries.
 
-use super::routes::{Backoff, RetryConfig};
+use super::source_config::{Backoff, RetryConfig};
 use super::{Cause, LoadError};
 use crate::random;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};

@@ -2,6 +2,7 @@
 
 use super::fault::Fault;
 use super::routes::*;
+use super::source_config::{Backoff, PasswordFrom};
 use std::time::Duration;
 
 const SOURCE: &str = "[source.main]\nurl = 'postgres://a@h/d'\n";
@@ -37,6 +38,7 @@ fn reads_a_file_with_defaults() {
     assert_eq!((&*route.name, route.line, route.shape), ("user:{id}", 3, Shape::Json));
     assert_eq!((route.terms.ttl, route.terms.negative_ttl), (Duration::from_secs(3), Duration::from_secs(3)));
     assert_eq!((route.max_value_bytes, route.load_timeout), (1 << 20, Duration::from_secs(2)));
+    assert_eq!(route.slow_query, Duration::from_millis(500));
     assert_eq!(route.databases, Databases::Some(vec![0]));
     assert!(config.warnings.is_empty());
     assert_eq!(parse("").unwrap().routes.len(), 0);
@@ -54,6 +56,7 @@ fn reads_every_field() {
         [source.b]
         url = "postgres://b@h/d"
         password_env = "DB_PASSWORD"
+        slow_query = "2s"
         [source.b.pool]
         max = 1
         [[route]]
@@ -77,8 +80,9 @@ fn reads_every_field() {
     assert_eq!(route.captures, [1, 0], "$1 is u, $2 is t");
     assert_eq!(route.terms.negative_ttl, Duration::ZERO);
     assert_eq!(route.databases, Databases::Some(vec![1, 3]));
+    assert_eq!(route.slow_query, Duration::from_secs(2), "the source's");
     assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].to_string().starts_with("dir/r.toml:13: route \"users\": load_timeout"));
+    assert!(config.warnings[0].to_string().starts_with("dir/r.toml:14: route \"users\": load_timeout"));
 }
 
 #[test]

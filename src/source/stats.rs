@@ -1,5 +1,6 @@
 //! Counters of a source. Loads are rare next to hits, so plain shared atomics do.
 
+use super::load_log::LoadLog;
 use super::{Cause, LoadError, LoadResult, Loaded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -165,6 +166,7 @@ pub struct RouteStats {
     queries: Counters,
     /// By query for one key.
     singles: Counters,
+    pub(super) log: LoadLog,
 }
 
 impl RouteStats {

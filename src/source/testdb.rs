@@ -165,6 +165,10 @@ impl Wish for Asked {
         !self.0.is_closed()
     }
 
+    fn is_refresh(&self) -> bool {
+        false
+    }
+
     fn give_up(&self) -> bool {
         self.0.is_closed()
     }

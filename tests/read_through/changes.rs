@@ -1,5 +1,8 @@
 //! Changes in the database reach the cache: by the log, by triggers, and after a gap.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::rig::{Figures, ROUTES, Rig, run, until};
 use crate::support::{Client, Value};
 
@@ -62,6 +65,33 @@ fn what_changed_during_a_gap_is_not_served() {
         until("the changes are heard", || state(&mut client) == "in_step");
         until_it_is(&mut client, "name:1", "Eve");
         assert!(rig.figures().get("source_main_changes.gaps") >= 1);
+    }
+}
+
+/// A session that only listens looks alive for days after the other side has stopped to speak, and what changes meanwhile
+/// would be stale for as long.
+#[test]
+fn a_session_that_hears_nothing_any_more_is_given_up() {
+    for (mode, session) in [("wal", "backend_type = 'walsender'"), ("notify", "query LIKE 'NOTIFY cenote%'")] {
+        let rig = start(mode);
+        let mut client = rig.client();
+        assert_eq!(run(&mut client, "GET name:1"), Value::bulk("Ann"));
+        let mut pid = None;
+        until("its session", || {
+            let pids = format!("SELECT pid FROM pg_stat_activity WHERE {session} AND pid <> pg_backend_pid()");
+            pid = rig.postgres.sql(&pids).parse().ok();
+            pid.is_some()
+        });
+        pid.iter().for_each(|pid| rig.postgres.stop_session(*pid));
+        rig.postgres.sql("UPDATE users SET name = 'Eve' WHERE id = 1");
+        // Ten seconds of silence are enough, and a busy machine may take several times as long.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while rig.figures().get("source_main_changes.gaps") == 0 {
+            assert!(Instant::now() < deadline, "{mode}: the silence is not noticed");
+            thread::sleep(Duration::from_millis(10));
+        }
+        until_it_is(&mut client, "name:1", "Eve");
+        until("the changes are heard again", || state(&mut client) == "in_step");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Many clients and slow queries: one query for all who want a key, and nobody else waits.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::rig::{ROUTES, Rig, error, run, until, words};
-use crate::support::{Client, Failure, Value};
+use crate::support::{Client, Failure, Value, cenote_program};
 
 #[test]
 fn two_hundred_clients_who_want_one_cold_key_cost_one_query() {
@@ -297,6 +298,24 @@ fn one_bad_key_of_a_batch_hurts_no_other() {
         Value::bulk("[{\"g\":1}]"),
     ];
     assert_eq!(replies, expected);
+}
+
+/// Only Postgres can say whether a text is a value of an enum, and an error would end the whole batch.
+#[test]
+fn what_cannot_go_in_one_query_goes_one_by_one_and_check_says_why() {
+    let routes = "[[route]]\nkey = 'paint:{hue}'\nquery = 'SELECT n FROM paints WHERE hue = {hue}'\nas = 'string'\n\
+                  ttl = '1h'\n";
+    let rig = Rig::with("", routes, &["--workers", "1"]);
+    rig.postgres.sql("CREATE TYPE hue AS ENUM ('red', 'blue'); CREATE TABLE paints (hue hue PRIMARY KEY, n int)");
+    rig.postgres.sql("INSERT INTO paints VALUES ('red', 1), ('blue', 2)");
+    let all = run(&mut rig.client(), "MGET paint:red paint:blue paint:green");
+    assert_eq!(all, Value::Array(vec![Value::bulk("1"), Value::bulk("2"), Value::Nil]));
+    let figures = rig.figures();
+    assert_eq!((figures.get("source_main.queries"), figures.get("source_main.batches")), (3, 0));
+    let check = Command::new(cenote_program()).arg("check").arg(rig.routes_file()).output().expect("cenote check runs");
+    let told = String::from_utf8_lossy(&check.stdout);
+    let why = "none, each key has a query of its own: Postgres itself must say of each {hue} whether it is a hue";
+    assert!(told.contains(why), "{told}");
 }
 
 #[test]

@@ -211,6 +211,20 @@ fn a_refresh_with_the_same_value_disturbs_nobody() {
 }
 
 #[test]
+fn a_ttl_that_a_client_sets_is_the_copys_alone() {
+    let rig = start();
+    let mut client = rig.client();
+    assert_eq!(get(&mut client, "even:1"), Value::bulk("Ann"));
+    rename(&rig, 1, "Eve");
+    assert_eq!(run(&mut client, "PERSIST even:1"), Value::Int(1));
+    assert_eq!((get(&mut client, "even:1"), run(&mut client, "TTL even:1")), (Value::bulk("Ann"), Value::Int(-1)));
+    assert_eq!(run(&mut client, "PEXPIRE even:1 1"), Value::Int(1));
+    until("the row to be read again", || get(&mut client, "even:1") == Value::bulk("Eve"));
+    assert!(run(&mut client, "TTL even:1").int() > 900, "what was loaded anew has the route's");
+    assert_eq!(rig.queries(), 2);
+}
+
+#[test]
 fn values_that_are_loaded_together_do_not_end_together() {
     let rig = start();
     let mut client = rig.client();

@@ -17,11 +17,13 @@
 //! - `tracking`: clients that keep copies
 //! - `scripts`: the declared keys of scripts
 //! - `transactions`: MULTI, EXEC and WATCH of missing rows
+//! - `log`: the line of each load
 //! - `secrets`: what must never be shown; the figures that are
 
 mod changes;
 mod flights;
 mod freshness;
+mod log;
 mod outage;
 mod rig;
 mod routes;

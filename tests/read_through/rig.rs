@@ -2,13 +2,12 @@
 //! long as a test wants, so that no test has to guess how long something takes.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) use crate::support::until;
-use crate::support::{Client, Postgres, Server, TempDir, Value, cenote_program, tool};
+use crate::support::{Client, Postgres, Server, Session, TempDir, Value, cenote_program};
 
 /// Users 1 to 99, the first four by name, and what the other routes read.
 const SCHEMA: &str = "
@@ -134,34 +133,23 @@ impl Rig {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         // By its name: an earlier gate's session may hold its lock for a moment after the gate was opened.
         let name = format!("gate {}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let mut psql = Command::new(tool("PG_BIN").join("psql"));
-        psql.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-p", &self.postgres.port().to_string(), "-h"]);
-        psql.arg(self.postgres.socket_dir()).env("PGAPPNAME", &name).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut psql = psql.spawn().expect("psql starts");
-        let stdin = psql.stdin.as_mut().expect("psql's input is ours");
-        stdin.write_all(b"BEGIN; LOCK TABLE gate;\n").expect("psql reads");
+        let mut session = self.postgres.session("postgres", &name);
+        session.send("BEGIN; LOCK TABLE gate;");
         let shut = format!(
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE application_name = '{name}' AND \
              relation = 'gate'::regclass AND granted AND mode = 'AccessExclusiveLock'"
         );
         until("the gate", || self.postgres.sql(&shut) == "1");
-        Gate(psql)
+        Gate(session)
     }
 }
 
-/// Holds up queries until it is opened.
-pub(super) struct Gate(Child);
+/// Holds up queries until it is opened, or dropped.
+pub(super) struct Gate(#[allow(dead_code, reason = "held for its lock")] Session);
 
 impl Gate {
     pub(super) fn open(self) {
         drop(self);
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
     }
 }
 

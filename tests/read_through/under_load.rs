@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::rig::{ROUTES, Rig, run, until};
-use crate::support::{Client, Postgres, Server, TempDir, Value, cenote_program, tool};
+use crate::support::{Client, Postgres, Server, Session, TempDir, Value, cenote_program};
 
+const POOL: &str = "pool = { max = 8, min = 2 }";
 /// A load may take 1 s; a busy machine may add to it.
 const SOURCE: &str = "load_timeout = '1s'\npool = { max = 8, min = 2 }";
 const IN_TIME: Duration = Duration::from_secs(10);
@@ -162,7 +163,8 @@ fn restarted_in_one_go() {
 
 #[test]
 fn every_connection_ended() {
-    let mut rig = rig();
+    // Nothing is to time out, however busy the machine is: an error could only be that of a connection.
+    let mut rig = Rig::with(POOL, ROUTES, &["--workers", "2"]);
     let seen = under_load(&mut rig, "connections ended", |postgres| {
         for _ in 0..3 {
             postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cenote'");
@@ -191,10 +193,9 @@ fn slower_than_the_deadline() {
     let mut rig = rig();
     let seen = under_load(&mut rig, "slow", |postgres| {
         // Nobody can read the table for as long as the lock is held.
-        let mut psql = psql(postgres, "postgres");
-        feed(&mut psql, "BEGIN; LOCK TABLE users;");
+        let mut session = postgres.session("postgres", "locks");
+        session.send("BEGIN; LOCK TABLE users;");
         thread::sleep(Duration::from_secs(3));
-        end(psql);
     });
     assert!(!seen.errors.is_empty(), "{seen:?}");
 }
@@ -214,9 +215,9 @@ fn out_of_connections() {
     // With two connections of its own, it makes do with them, whoever has the rest.
     until("the pool's min", || rig.figures().get("source_main_pool.size") >= 2);
     let seen = under_load(&mut rig, "few connections", |postgres| {
-        let others: Vec<Child> = (0..7).map(|_| psql(postgres, "app")).collect();
+        let others: Vec<Session> = (0..7).map(|_| postgres.session("app", "other")).collect();
         thread::sleep(CALM * 3);
-        others.into_iter().for_each(end);
+        drop(others);
     });
     println!("few connections: {:?}", seen.errors);
     // With none, it is told so, and tries again.
@@ -233,7 +234,7 @@ fn out_of_connections() {
 #[test]
 fn altered_under_the_queries() {
     // The changes lock the table: nothing is to time out.
-    let mut rig = Rig::with("pool = { max = 8, min = 2 }", ROUTES, &["--workers", "2"]);
+    let mut rig = Rig::with(POOL, ROUTES, &["--workers", "2"]);
     // The upper case comes with the last change.
     let spelled: [fn(usize) -> String; 2] = [|id| format!("user {id}"), |id| format!("USER {id}")];
     let seen = spelled_under_load(&mut rig, "altered", &spelled, |postgres| {
@@ -270,24 +271,6 @@ fn what_may_be_stale_is_served_while_the_database_is_down() {
     until("the new value", || run(&mut client, "GET name:1") == Value::bulk("Eve"));
 }
 
-/// A session that stays.
-fn psql(postgres: &Postgres, user: &str) -> Child {
-    let mut psql = Command::new(tool("PG_BIN").join("psql"));
-    psql.args(["-X", "-q", "-U", user, "-d", "postgres", "-p", &postgres.port().to_string(), "-h"]);
-    psql.arg(postgres.socket_dir()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    psql.spawn().expect("psql starts")
-}
-
-fn feed(psql: &mut Child, sql: &str) {
-    use std::io::Write;
-    psql.stdin.as_mut().expect("psql's input is ours").write_all(format!("{sql}\n").as_bytes()).expect("psql reads");
-}
-
-fn end(mut psql: Child) {
-    drop(psql.stdin.take());
-    let _ = psql.wait();
-}
-
 /// A pgbouncer in front of a Postgres, gone when dropped. Like Postgres, it refuses root.
 struct Pooler {
     child: Child,
@@ -311,10 +294,8 @@ impl Pooler {
             users.display()
         );
         std::fs::write(&config, text).expect("written");
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(&program);
-        let mut command = if is_root() { command } else { Command::new(&program) };
         Command::new("chmod").args(["-R", "a+rX"]).arg(dir.path()).status().expect("chmod runs");
+        let mut command = postgres.as_owner(&program);
         let child = command.arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let pooler = Pooler { child: child.expect("pgbouncer starts"), port: port.number, _dir: dir };
         until("pgbouncer to listen", || std::net::TcpStream::connect(("127.0.0.1", pooler.port)).is_ok());
@@ -327,11 +308,6 @@ impl Drop for Pooler {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output().expect("id runs");
-    output.stdout.trim_ascii() == b"0"
 }
 
 #[test]

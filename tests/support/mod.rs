@@ -17,7 +17,7 @@ mod words;
 
 pub(crate) use client::{Client, Failure, Reply};
 pub(crate) use oracle::{Oracle, oracle_program, tool, tool_if_any};
-pub(crate) use postgres::Postgres;
+pub(crate) use postgres::{Postgres, Session};
 pub(crate) use program::{Finished, run};
 pub(crate) use random::Random;
 pub(crate) use server::{Port, Server, ServerBuilder, cenote_program};

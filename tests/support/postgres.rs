@@ -2,6 +2,7 @@
 //! Knows nothing of Cenote. Postgres refuses to run as root, so root starts it as `postgres` or `nobody`.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,7 +30,7 @@ impl Postgres {
         if let Some(owner) = postgres.owner {
             run(Command::new("chown").arg(owner).arg(postgres.dir.path()));
         }
-        let mut initdb = postgres.as_owner("initdb");
+        let mut initdb = postgres.as_owner(&bin("initdb"));
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         run(initdb.arg(postgres.data()));
         postgres.restart();
@@ -67,6 +68,16 @@ impl Postgres {
         } else {
             Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
         }
+    }
+
+    /// A session of `user` that stays, under the name `application`.
+    #[track_caller]
+    pub(crate) fn session(&self, user: &str, application: &str) -> Session {
+        let mut psql = Command::new(bin("psql"));
+        psql.args(["-X", "-q", "-U", user, "-d", "postgres", "-p", &self.port.number.to_string(), "-h"]);
+        psql.arg(self.dir.path()).env("PGAPPNAME", application);
+        psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Session(psql.spawn().expect("psql starts"))
     }
 
     /// Sets parameters for good, without a restart, and the lines of `pg_hba.conf` behind those for the Unix socket.
@@ -128,7 +139,7 @@ impl Postgres {
         let errors = log.try_clone().expect("the log can be shared");
         let port = self.port.number.to_string();
         let socket_dir = format!("unix_socket_directories={}", self.dir.path().display());
-        let mut command = self.as_owner("postgres");
+        let mut command = self.as_owner(&bin("postgres"));
         command.arg("-D").arg(self.data()).args(["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", &socket_dir]);
         for setting in ["fsync=off", "wal_level=logical", "max_connections=200", "shared_buffers=16MB"] {
             command.args(["-c", setting]);
@@ -163,6 +174,12 @@ impl Postgres {
         process::thaw(self.postmaster());
     }
 
+    /// Stops the process of one session where it stands; it stays so.
+    #[track_caller]
+    pub(crate) fn stop_session(&self, pid: u32) {
+        assert!(process::signal(pid, "STOP"), "there is no session {pid}");
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -177,14 +194,13 @@ impl Postgres {
         self.server.as_ref().expect("Postgres runs").id()
     }
 
-    /// A Postgres program, run as the cluster's owner, in a folder that the owner may enter.
-    fn as_owner(&self, program: &str) -> Command {
+    /// A program, run as the cluster's owner, who is not root, in a folder that the owner may enter.
+    pub(crate) fn as_owner(&self, program: &Path) -> Command {
         let mut command = match self.owner {
-            None => Command::new(bin(program)),
+            None => Command::new(program),
             Some(owner) => {
                 let mut command = Command::new("setpriv");
-                command.args(["--reuid", owner, "--regid", &group_of(owner), "--clear-groups", "--"]);
-                command.arg(bin(program));
+                command.args(["--reuid", owner, "--regid", &group_of(owner), "--clear-groups", "--"]).arg(program);
                 command
             }
         };
@@ -196,6 +212,25 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// What is sent runs one after the other, and holds its locks, until this is dropped.
+pub(crate) struct Session(Child);
+
+impl Session {
+    /// Sends SQL, and waits for nothing.
+    #[track_caller]
+    pub(crate) fn send(&mut self, sql: &str) {
+        let stdin = self.0.stdin.as_mut().expect("psql's input is ours");
+        stdin.write_all(format!("{sql}\n").as_bytes()).expect("psql reads");
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

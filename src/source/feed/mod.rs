@@ -33,8 +33,9 @@ pub(super) use settings::{read_dependencies, read_feed};
 
 use super::postgres::connector;
 use super::postgres_link::Connector;
-use super::routes::{Route, SourceConfig};
+use super::routes::Route;
 use super::session::{Problem, Session};
+use super::source_config::SourceConfig;
 use catalog::{Catalog, Remark};
 use mapping::Rule;
 use status::Status;

@@ -2,8 +2,9 @@
 //! user may do what it must and no more. Printed as a script, or run.
 
 use super::super::postgres::connector;
-use super::super::routes::{Config, Route, SourceConfig};
+use super::super::routes::{Config, Route};
 use super::super::session::{Problem, Row, Session};
+use super::super::source_config::SourceConfig;
 use super::catalog::{self, Catalog, Identity, Table, Watched, flag, literal, text};
 use super::derive::quote;
 use super::notify;
