@@ -206,12 +206,18 @@ fn text(reply: Reply) -> Outcome<Vec<u8>> {
     }
 }
 
-/// `clients` read keys that nobody has read before, one after the other, for `seconds`.
+/// The numbers from 1 to `rows`, each once, in an order that jumps about, as pgbench's random ones do.
+fn scattered(number: u64, rows: u64) -> u64 {
+    // A prime that is no factor of any number of rows here.
+    1 + number.wrapping_mul(982_451_653) % rows
+}
+
+/// `clients` read keys that nobody has read before, `pipeline` at a time, for `ms`.
 fn misses(options: &Options) -> Outcome<()> {
     let (port, clients, prefix) = (options.number("port"), options.number("clients"), options.text("prefix"));
-    let (first, last) = (options.number_or("first", 1), options.number("last"));
+    let (rows, pipeline) = (options.number("rows"), options.number_or("pipeline", 1));
     let time = Duration::from_millis(options.number("ms"));
-    let (start, next) = (Start::of(clients), Arc::new(AtomicU64::new(first)));
+    let (start, next) = (Start::of(clients), Arc::new(AtomicU64::new(options.number_or("first", 0))));
     let counter = Arc::clone(&next);
     let times = on_threads(options.number_or("threads", 1), clients, move |_| {
         let (start, next, prefix) = (start.clone(), Arc::clone(&next), prefix.clone());
@@ -220,13 +226,21 @@ fn misses(options: &Options) -> Outcome<()> {
             start.wait().await;
             let (begun, mut times) = (Instant::now(), Times::default());
             while begun.elapsed() < time {
-                let number = next.fetch_add(1, Relaxed);
-                if number > last {
+                let first = next.fetch_add(pipeline, Relaxed);
+                if first + pipeline > rows {
                     return Err("there are too few keys for so much time".into());
                 }
                 let asked = Instant::now();
-                text(client.get(&format!("{prefix}{number}")).await?)?;
-                times.add(asked);
+                client.request.clear();
+                for number in first..first + pipeline {
+                    let key = format!("{prefix}{}", scattered(number, rows));
+                    client.encode(&[b"GET", key.as_bytes()]);
+                }
+                client.stream.write_all(&client.request).await?;
+                for _ in 0..pipeline {
+                    text(client.reply().await?)?;
+                    times.add(asked);
+                }
             }
             Ok((times, begun.elapsed()))
         }
@@ -383,6 +397,9 @@ struct Aside {
     time: Duration,
     queries: AtomicU64,
     trips: AtomicU64,
+    /// How often each writer writes.
+    pause: Duration,
+    writes: AtomicU64,
 }
 
 /// A client that reads: by one GET, or by the loop GET, SET NX, SELECT, SETEX, DEL.
@@ -434,8 +451,15 @@ async fn write_aside(aside: &Aside, number: u64, update: String, start: Start) -
     let statement = database.prepare(&update).await?;
     let mut random = Random::new(number + 77);
     start.wait().await;
-    let end = Instant::now() + aside.time;
-    while Instant::now() < end {
+    let mut due = Instant::now();
+    let end = due + aside.time;
+    loop {
+        tokio::time::sleep_until(due.into()).await;
+        if Instant::now() >= end {
+            break;
+        }
+        due += aside.pause;
+        aside.writes.fetch_add(1, Relaxed);
         let id = 1 + random.below(aside.keys);
         database.execute(&statement, &[&(id as i32)]).await?;
         if aside.is_loop {
@@ -457,6 +481,8 @@ fn aside(options: &Options) -> Outcome<()> {
         time: Duration::from_millis(options.number("ms")),
         queries: AtomicU64::new(0),
         trips: AtomicU64::new(0),
+        pause: Duration::from_secs(writers) / options.number("writes") as u32,
+        writes: AtomicU64::new(0),
     });
     let (start, update, shared) = (Start::of(readers + writers), options.text("update"), Arc::clone(&aside));
     let times = on_threads(1, readers + writers, move |number| {
@@ -480,6 +506,7 @@ fn aside(options: &Options) -> Outcome<()> {
         ("p99_us", times.quantile(0.99)),
         ("trips_per_read", count(&aside.trips) / reads),
         ("queries", count(&aside.queries)),
+        ("writes_per_second", count(&aside.writes) / aside.time.as_secs_f64()),
         ("stale", stale as f64),
     ]);
     Ok(())
