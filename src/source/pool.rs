@@ -721,7 +721,7 @@ mod tests {
     }
 
     /// All connections were once opened by one worker: the loads of the others woke it for each query, and were woken by it,
-    /// so that a lone miss took a third longer, and one core did the work of all.
+    /// and its core did most of the work of all.
     #[tokio::test]
     async fn each_thread_comes_to_have_connections_of_its_own() {
         let (_, pool) = pool(3, 0);
