@@ -325,14 +325,7 @@ impl Config {
         let databases = read_databases(reading, fields);
         let is_pooled = source.and_then(|index| self.sources.get(index)).is_some_and(|source| source.is_pooled);
         let writes = read_writes(reading, fields, template.as_ref(), shape, is_pooled);
-        let inherited = source.and_then(|index| self.sources.get(index));
-        let (inherited, slow_query) =
-            inherited.map_or((LOAD_TIMEOUT, SLOW_QUERY), |source| (source.load_timeout, source.slow_query));
-        let load_timeout = fields.duration_or(reading, "load_timeout", inherited);
-        let slow_query = fields.duration_or(reading, "slow_query", slow_query);
-        if load_timeout >= CLIENT_TIMEOUT && load_timeout != inherited {
-            self.warnings.push(slow(reading, fields.line, &what));
-        }
+        let (load_timeout, slow_query) = self.read_times(reading, fields, source);
         let (template, query, mut terms) = (template?, query?, terms?);
         let captures = pair(reading, &what, &template, &query)?;
         if shape == Some(Shape::List) && !query.value.is_ordered() {
@@ -371,6 +364,23 @@ impl Config {
             stats: RouteStats::default(),
             line: fields.line,
         })
+    }
+
+    /// `load_timeout` and `slow_query`.
+    fn read_times(
+        &mut self,
+        reading: &mut Reading<'_>,
+        fields: &Fields<'_>,
+        source: Option<usize>,
+    ) -> (Duration, Duration) {
+        let source = source.and_then(|index| self.sources.get(index));
+        let (inherited, slow_query) =
+            source.map_or((LOAD_TIMEOUT, SLOW_QUERY), |source| (source.load_timeout, source.slow_query));
+        let load_timeout = fields.duration_or(reading, "load_timeout", inherited);
+        if load_timeout >= CLIENT_TIMEOUT && load_timeout != inherited {
+            self.warnings.push(slow(reading, fields.line, fields.what()));
+        }
+        (load_timeout, fields.duration_or(reading, "slow_query", slow_query))
     }
 
     fn read_source_name(&self, reading: &mut Reading<'_>, fields: &Fields<'_>) -> Option<usize> {
