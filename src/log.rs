@@ -8,12 +8,14 @@ use std::backtrace::Backtrace;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriter};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
@@ -32,8 +34,12 @@ pub(crate) fn start(config: &Config, is_detached: bool) -> io::Result<LogFollows
     let lines = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).with_timer(Time);
     let lines = lines.with_writer(writer);
     let lines = if config.log.format == LogFormat::Json { lines.json().boxed() } else { lines.boxed() };
+    let syslog = config.log.syslog.as_ref().map(|(ident, facility)| {
+        let layer = tracing_subscriber::fmt::layer().with_target(false).with_ansi(false).without_time();
+        layer.with_level(false).with_writer(Syslog::to(SYSLOG, ident, *facility))
+    });
     let (level, handle) = reload::Layer::new(filter(config.log.level));
-    tracing_subscriber::registry().with(level).with(lines).init();
+    tracing_subscriber::registry().with(level).with(lines).with(syslog).init();
     log_faults();
     let follow = move |config: &Config| {
         TIMESTAMP.store(config.log.timestamp as u8, Ordering::Relaxed);
@@ -43,6 +49,71 @@ pub(crate) fn start(config: &Config, is_detached: bool) -> io::Result<LogFollows
     };
     follow(config);
     Ok(Box::new(follow))
+}
+
+/// Where the system's log listens.
+const SYSLOG: &str = "/dev/log";
+
+/// The system's log. While nobody listens there, lines are lost to it, and nothing else happens.
+struct Syslog {
+    socket: Option<UnixDatagram>,
+    path: &'static str,
+    ident: String,
+    facility: u8,
+}
+
+impl Syslog {
+    fn to(path: &'static str, ident: &str, facility: u8) -> Self {
+        Self { socket: UnixDatagram::unbound().ok(), path, ident: ident.to_owned(), facility }
+    }
+
+    fn line(&self, severity: u8) -> SyslogLine<'_> {
+        let text = format!("<{}>{}[{}]: ", self.facility << 3 | severity, self.ident, std::process::id());
+        SyslogLine { log: self, text: text.into_bytes() }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Syslog {
+    type Writer = SyslogLine<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self.line(5)
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        self.line(match *meta.level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 5,
+            Level::DEBUG => 6,
+            Level::TRACE => 7,
+        })
+    }
+}
+
+/// One line, sent when it is complete.
+struct SyslogLine<'a> {
+    log: &'a Syslog,
+    text: Vec<u8>,
+}
+
+impl io::Write for SyslogLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for SyslogLine<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = &self.log.socket {
+            let _ = socket.send_to(self.text.trim_ascii_end(), self.log.path);
+        }
+    }
 }
 
 /// A fault of the program (a panic) goes to the log, which is all that is left of a server in the background.
@@ -120,6 +191,28 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_systems_log_gets_lines_with_their_weight() {
+        let path = std::env::temp_dir().join(format!("cenote-syslog-{}", std::process::id()));
+        let listener = UnixDatagram::bind(&path).unwrap();
+        let name = Box::leak(path.to_str().unwrap().to_owned().into_boxed_str());
+        let log = tracing_subscriber::fmt().with_target(false).with_ansi(false).without_time().with_level(false);
+        let log = log.with_writer(Syslog::to(name, "cache", 16 + 3)).finish();
+        tracing::subscriber::with_default(log, || {
+            tracing::info!("it runs");
+            tracing::error!("it is hot");
+        });
+        for (weight, text) in [(157, "it runs"), (155, "it is hot")] {
+            let mut line = [0; 100];
+            let len = listener.recv(&mut line).unwrap();
+            let wanted = format!("<{weight}>cache[{}]: {text}", std::process::id());
+            assert_eq!(String::from_utf8_lossy(&line[..len]), wanted);
+        }
+        std::fs::remove_file(&path).unwrap();
+        // Nobody listens any more.
+        io::Write::write_all(&mut Syslog::to(name, "cache", 1).line(5), b"lost").unwrap();
     }
 
     /// A server in the background has no other place to say what went wrong.

@@ -112,6 +112,25 @@ fn a_change_amid_a_pipeline_holds_from_the_next_command_on() {
     others.iter_mut().for_each(|client| assert!(ask(client, "GET a").is_error()));
 }
 
+/// A route says what is asked of the database, so whoever may not administer may not look at one, nor change it.
+#[test]
+fn routes_are_for_administrators() {
+    let server = Server::cenote().start();
+    let mut admin = server.client();
+    ok(&mut admin, "ACL SETUSER worker reset on nopass ~* &* +@all -@admin");
+    let mut worker = client_of(&server, "worker");
+    for command in
+        ["ROUTE LIST", "ROUTE STATS", "ROUTE RELOAD", "ROUTE WHY k", "ROUTE GET r", "ROUTE DEL r", "ROUTE DISABLE r"]
+    {
+        assert!(text(&mut worker, command).starts_with("NOPERM "), "{command}");
+    }
+    let of_admin = ask(&mut admin, "ACL CAT admin");
+    let routes = of_admin.items().iter().filter_map(Value::text).filter(|name| name.starts_with("route|")).count();
+    let all = ask(&mut admin, "COMMAND LIST FILTERBY PATTERN route|*").items().len();
+    // HELP is everybody's.
+    assert_eq!((routes, all > 5), (all - 1, true));
+}
+
 #[test]
 fn without_the_default_user_nothing_is_open() {
     let server = Server::cenote().start();

@@ -207,7 +207,7 @@ fn exists(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome
 }
 
 fn touch(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
-    count(db, reply, |db, key| db.read_any(key))
+    count(db, reply, |db, key| db.touch_any(key))
 }
 
 fn type_of(db: &mut View<'_, '_>, _: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {

@@ -262,6 +262,8 @@ pub struct LogSettings {
     pub tells_where: bool,
     /// Where it is logged; empty: standard output.
     pub file: String,
+    /// As whom the system's log is told besides, and under which facility's number, if it is.
+    pub syslog: Option<(String, u8)>,
 }
 
 /// What TLS for clients is made of.
@@ -409,7 +411,14 @@ fn log<'a>(get: impl Fn(&str) -> &'a str) -> LogSettings {
         },
         tells_where: get("crash-log-enabled") == "yes",
         file: get("logfile").to_owned(),
+        syslog: (get("syslog-enabled") == "yes")
+            .then(|| (get("syslog-ident").to_owned(), facility(get("syslog-facility")))),
     }
+}
+
+/// The number of a facility of the system's log: `user` is 1, `local0` 16.
+fn facility(name: &str) -> u8 {
+    name.strip_prefix("local").and_then(|number| number.parse::<u8>().ok()).map_or(1, |number| 16 + number)
 }
 
 fn tls<'a>(get: impl Fn(&str) -> &'a str) -> TlsSettings {

@@ -85,6 +85,11 @@ impl Access {
         Self { noted: false, ..self }
     }
 
+    /// The same for a command that is about the access itself.
+    pub fn touched(self) -> Self {
+        Self { noted: true, ..self }
+    }
+
     /// True where accesses are counted instead of timed.
     pub fn is_lfu(self) -> bool {
         matches!(self.clock, Clock::Counter { .. } | Clock::Cost { .. })

@@ -260,6 +260,15 @@ impl<'v, 's> View<'v, 's> {
         self.read_place(key).is_some()
     }
 
+    /// The same for TOUCH, which leaves a trace even for a connection that leaves none.
+    pub fn touch_any(&mut self, key: usize) -> bool {
+        let access = self.access;
+        self.access = access.touched();
+        let found = self.read_any(key);
+        self.access = access;
+        found
+    }
+
     /// The same view after a load: `loaded` has what was found for each key.
     pub fn with_loaded(mut self, loaded: &'v [Option<Found>]) -> Self {
         self.loaded = loaded;

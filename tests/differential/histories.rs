@@ -315,7 +315,17 @@ macro_rules! histories {
     };
 }
 
-histories!(transactions, pubsub, notifications, blocking, blocking_zsets, blocking_streams, tracking, imports);
+histories!(
+    transactions,
+    pubsub,
+    notifications,
+    blocking,
+    blocking_zsets,
+    blocking_streams,
+    tracking,
+    imports,
+    accesses
+);
 
 #[test]
 fn every_history_is_run() {
