@@ -383,21 +383,29 @@ fn bitfield(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Ou
         return wrong_type(reply);
     }
     reply.array(steps.count());
-    let run = |text: &mut [u8]| steps.for_each(|step| run_step(text, step, reply));
+    let mut is_changed = false;
+    let run = |text: &mut [u8]| steps.for_each(|step| is_changed |= run_step(text, step, reply));
     match place {
-        Some(place) => edit(db, place, Event::SETBIT, len, run),
+        Some(place) => edit(db, place, Event::QUIET, len, run),
         None => {
             let text = types::edit(Bytes::new(), len, run);
-            db.add(0, new_value(&text), None, Event::SETBIT);
+            db.add(0, new_value(&text), None, Event::QUIET);
         }
+    }
+    if is_changed {
+        db.note(0, Event::SETBIT);
     }
     Outcome::Done
 }
 
-fn run_step(text: &mut [u8], Step { action, field, at, overflow }: Step, reply: &mut Reply<'_>) {
+/// Runs a subcommand; true if it has written.
+fn run_step(text: &mut [u8], Step { action, field, at, overflow }: Step, reply: &mut Reply<'_>) -> bool {
     let before = field.get(text, at);
     let (number, is_set) = match action {
-        Action::Get => return reply.integer(before),
+        Action::Get => {
+            reply.integer(before);
+            return false;
+        }
         Action::Set(number) => (field.to_write(number), true),
         Action::Add(by) => (i128::from(before) + i128::from(by), false),
     };
@@ -405,8 +413,12 @@ fn run_step(text: &mut [u8], Step { action, field, at, overflow }: Step, reply: 
         Some(number) => {
             field.set(text, at, number);
             reply.integer(if is_set { before } else { number });
+            true
         }
-        None => reply.null(),
+        None => {
+            reply.null();
+            false
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) const COMMANDS: &[Spec] = &[
             called with multiple field/value pairs.",
         summary: "Sets fields of a hash; counts the new ones.",
         write: Write::Fields(rehearse_hset),
+        element: 2,
         run: Run::Data(hset),
         ..WRITE
     },
@@ -59,6 +60,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(N) where N is the number of fields being set.",
         summary: "Sets fields of a hash. The old name of HSET.",
         write: Write::Fields(rehearse_hmset),
+        element: 2,
         run: Run::Data(hmset),
         ..WRITE
     },
@@ -67,6 +69,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::Specs(&[KeySpec::one(1, KeyFlags::RW.or(KeyFlags::INSERT))]),
         syntax: "key field value",
         summary: "Sets a field of a hash unless it is there.",
+        element: 2,
         run: Run::Data(hsetnx),
         ..WRITE
     },
@@ -75,6 +78,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::ACCESS_UPDATE_ONE,
         syntax: "key field increment",
         summary: "Adds to the integer in a field of a hash.",
+        element: 2,
         run: Run::Data(hincrby),
         ..WRITE
     },
@@ -84,6 +88,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         since: "2.6.0",
         syntax: "key field increment",
         summary: "Adds to the floating-point number in a field of a hash.",
+        element: 2,
         run: Run::Data(hincrbyfloat),
         ..WRITE
     },
@@ -95,16 +100,18 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "key field [field ...]",
         complexity: "O(N) where N is the number of fields to be removed.",
         summary: "Removes fields of a hash.",
+        element: 2,
         run: Run::Data(hdel),
         ..WRITE
     },
-    Spec { name: "hget", summary: "Returns the value of a field of a hash.", run: Run::Data(hget), ..READ },
+    Spec { name: "hget", summary: "Returns the value of a field of a hash.", element: 2, run: Run::Data(hget), ..READ },
     Spec {
         name: "hmget",
         arity: -3,
         syntax: "key field [field ...]",
         complexity: "O(N) where N is the number of fields being requested.",
         summary: "Returns the values of fields of a hash.",
+        element: 2,
         run: Run::Data(hmget),
         ..READ
     },
@@ -112,6 +119,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         name: "hexists",
         keys: Keys::LOOK_ONE,
         summary: "Tells whether a field is in a hash.",
+        element: 2,
         run: Run::Data(hexists),
         ..READ
     },
@@ -120,6 +128,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::LOOK_ONE,
         since: "3.2.0",
         summary: "Returns the length of the value of a field of a hash.",
+        element: 2,
         run: Run::Data(hstrlen),
         ..READ
     },

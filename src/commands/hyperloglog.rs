@@ -235,8 +235,7 @@ fn pfdebug(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Out
             Err(Corrupt) => return fail(reply, CORRUPT),
         }
     } else {
-        let name = String::from_utf8_lossy(super::c_text(args.at(1)));
-        return fail(reply, &format!("ERR Unknown PFDEBUG subcommand '{name}'"));
+        reply.error_bytes(&[b"ERR Unknown PFDEBUG subcommand '", super::c_text(args.at(1)), b"'"].concat());
     }
     Outcome::Done
 }

@@ -266,11 +266,12 @@ fn copy(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcom
         return fail(reply, SAME_OBJECT);
     }
     let exists = db.peek(0).is_some();
-    let is_free = exists && (db.in_db(to_db).find(1).is_none() || replace && db.in_db(to_db).remove(1));
+    let is_free = exists && (db.in_db(to_db).find(1).is_none() || replace);
+    let displaced = if is_free { db.in_db(to_db).displace(1) } else { None };
     // Found again: removing the destination may have moved the source.
     let place = if is_free { db.find(0) } else { None };
     if let Some(place) = place {
-        db.copy(0, place, 1, to_db);
+        db.copy(0, place, 1, to_db, displaced);
     }
     reply.integer(place.is_some().into());
     Outcome::Done

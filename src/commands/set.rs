@@ -37,6 +37,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple \
             arguments.",
         summary: "Adds members to a set; counts the new ones.",
+        element: 2,
         run: Run::Data(sadd),
         ..WRITE
     },
@@ -46,6 +47,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "key member [member ...]",
         complexity: "O(N) where N is the number of members to be removed.",
         summary: "Removes members from a set.",
+        element: 2,
         run: Run::Data(srem),
         ..WRITE
     },
@@ -66,6 +68,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::Specs(&[KeySpec::one(1, TAKE), KeySpec::one(2, INSERT)]),
         syntax: "source destination member",
         summary: "Moves a member from one set to another.",
+        element: 3,
         run: Run::Data(smove),
         ..WRITE
     },
@@ -75,6 +78,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         keys: Keys::LOOK_ONE,
         syntax: "key member",
         summary: "Tells whether a set has a member.",
+        element: 2,
         run: Run::Data(sismember),
         ..READ
     },
@@ -85,6 +89,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         syntax: "key member [member ...]",
         complexity: "O(N) where N is the number of elements being checked for membership",
         summary: "Tells which members a set has.",
+        element: 2,
         run: Run::Data(smismember),
         ..READ
     },

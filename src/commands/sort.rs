@@ -2,7 +2,7 @@
 //! hold. Patterns name those keys, so a command that has any runs with all shards locked.
 
 use super::{Acl, Args, Begin, Fill, Flags, KeyFlags, KeySpec, Keys, NOT_AN_INTEGER, Outcome, Run, SYNTAX_ERROR, Spec};
-use super::{fail, wrong_type};
+use super::{c_text, fail, wrong_type};
 use crate::keyspace::{Event, NewValue, Ttl, Value, View, class};
 use crate::number::parse_double;
 use crate::protocol::Reply;
@@ -226,7 +226,9 @@ fn order(db: &mut View<'_, '_>, texts: &Texts, query: &Query<'_>) -> Result<Vec<
     let by = query.by;
     if query.alpha {
         let Some(by) = by else {
-            indexes.sort_by(|a, b| directed(texts.at(*a).cmp(texts.at(*b))));
+            // What is stored is in the order of the bytes; what is answered in that of C's texts, which end at a NUL.
+            let text = |index| if query.store.is_some() { texts.at(index) } else { c_text(texts.at(index)) };
+            indexes.sort_by(|a, b| directed(text(*a).cmp(text(*b))));
             return Ok(indexes);
         };
         let weight = |index| look_up(db, by, texts.at(index), |text| text.map(<[u8]>::to_vec));

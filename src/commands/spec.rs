@@ -14,6 +14,8 @@ pub struct Spec {
     pub acl: Acl,
     /// Which arguments are keys.
     pub keys: Keys,
+    /// The argument that names the element of its key's collection that it looks up first; 0: there is none.
+    pub element: usize,
     /// Whether a missing key is loaded from its source first.
     pub fill: Fill,
     /// What it is to a database that holds the key, if it writes.
@@ -44,6 +46,7 @@ impl Spec {
         flags: Flags::NONE,
         acl: Acl::NONE,
         keys: Keys::None,
+        element: 0,
         fill: Fill::No,
         write: Write::Other,
         locks: false,

@@ -354,7 +354,7 @@ fn xsetid(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
             return Err("ERR The entries_added specified in XSETID is smaller than the target stream length");
         }
         stream.set_ids(id, added, deleted.filter(|id| *id != Id::MIN));
-        edit.changed(event("xsetid"));
+        edit.told(event("xsetid"));
         Ok(())
     });
     match result {

@@ -147,7 +147,7 @@ fn create(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
         Some(Err(error)) => return fail(reply, error),
         None => return help::wrong_subcommand("XGROUP", args, reply),
     };
-    let names = (db.key(0), args.at(3));
+    let (names, is_there) = ((db.key(0), args.at(3)), db.find(0).is_some());
     let create = |stream: &mut Stream, edit: &mut crate::keyspace::Edit| {
         let id = if args.at(4) == b"$" { Ok(stream.last_id()) } else { parse_id(args.at(4), 0) };
         let id = match id {
@@ -159,7 +159,12 @@ fn create(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outc
         }
         let read = stream.read_at_most(read);
         stream.groups_mut().insert(args.at(3).into(), Group::new(id, read));
-        edit.changed(event("xgroup-create"));
+        let event = event("xgroup-create");
+        if is_there {
+            edit.told(event)
+        } else {
+            edit.changed(event)
+        }
         Answer::Ok
     };
     let answer = if makes_stream { db.edit_or_new(0, create).map(Some) } else { db.edit(0, create) };
@@ -181,7 +186,7 @@ fn setid(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
             Ok(id) => (group.last_id, group.entries_read) = (id, read),
             Err(error) => return Answer::Error(error),
         }
-        edit.changed(event("xgroup-setid"));
+        edit.told(event("xgroup-setid"));
         Answer::Ok
     });
     write(answer, names, reply)
@@ -190,12 +195,12 @@ fn setid(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outco
 fn destroy(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>) -> Outcome {
     let names = (db.key(0), args.at(3));
     let answer = db.edit(0, |stream: &mut Stream, edit| {
-        let is_there = stream.groups().contains_key(args.at(3));
-        if is_there {
-            stream.groups_mut().remove(args.at(3));
-            edit.changed(event("xgroup-destroy"));
-        }
-        Answer::Integer(is_there.into())
+        let Some(taken) = stream.take_group(args.at(3)) else { return Answer::Integer(0) };
+        edit.discard(taken);
+        edit.told(event("xgroup-destroy"));
+        // Who reads for the group learns that it is gone.
+        edit.wakes();
+        Answer::Integer(1)
     });
     write(answer, names, reply)
 }
@@ -206,7 +211,7 @@ fn create_consumer(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>
         let Some(group) = stream.group_mut(args.at(3)) else { return Answer::NoGroup };
         let (_, is_new) = group.find_or_add(args.at(4), now);
         if is_new {
-            edit.changed(event("xgroup-createconsumer"));
+            edit.told(event("xgroup-createconsumer"));
         }
         Answer::Integer(is_new.into())
     });
@@ -219,7 +224,7 @@ fn delete_consumer(db: &mut View<'_, '_>, args: &Args<'_>, reply: &mut Reply<'_>
         let Some(group) = stream.group_mut(args.at(3)) else { return Answer::NoGroup };
         let removed = group.remove_consumer(args.at(4));
         if removed.is_some() {
-            edit.changed(event("xgroup-delconsumer"));
+            edit.told(event("xgroup-delconsumer"));
         }
         Answer::Integer(removed.unwrap_or(0) as i64)
     });

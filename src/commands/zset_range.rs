@@ -179,7 +179,7 @@ impl<'a> Wanted<'a> {
                 if reverse { set.len() - range.end..set.len() - range.start } else { range }
             }
             Self::Score(min, max) => set.by_score(min, max),
-            Self::Text(min, max) => set.by_text(min, max, reverse),
+            Self::Text(min, max) => set.by_text(min, max, reverse, 0),
         }
     }
 }
@@ -265,8 +265,11 @@ impl<'a> Query<'a> {
 
     /// The range of ranks, LIMIT considered.
     fn ranks(&self, set: &Zset) -> Range<usize> {
-        let range = self.wanted.ranks(set, self.reverse);
         let (offset, count) = self.limit;
+        let (range, offset) = match (self.wanted, usize::try_from(offset)) {
+            (Wanted::Text(min, max), Ok(skip)) => (set.by_text(min, max, self.reverse, skip), 0),
+            (wanted, _) => (wanted.ranks(set, self.reverse), offset),
+        };
         let offset = usize::try_from(offset).map_or(range.len(), |offset| offset.min(range.len()));
         let count = usize::try_from(count).map_or(range.len(), |count| count).min(range.len() - offset);
         if self.reverse {

@@ -13,7 +13,7 @@ type Text = Cow<'static, str>;
 const MAX_BIND: usize = 16;
 /// The letters of `notify-keyspace-events` that `A` stands for, in the order they are printed.
 const ALL_EVENTS: &str = "g$lshzxetd";
-/// Those that are printed behind them unless `A` covers the rest, and those always printed.
+/// Those that are printed behind them, and those behind these.
 const OTHER_EVENTS: &str = "noc";
 const SCOPES: &str = "KEm";
 
@@ -304,8 +304,9 @@ fn notify_events(word: &str) -> Result<String, Text> {
     if word.contains('A') || ALL_EVENTS.chars().all(|c| given(&c)) {
         out.push('A');
     } else {
-        out.extend(ALL_EVENTS.chars().chain(OTHER_EVENTS.chars()).filter(given));
+        out.extend(ALL_EVENTS.chars().filter(given));
     }
+    out.extend(OTHER_EVENTS.chars().filter(given));
     out.extend(SCOPES.chars().filter(given));
     Ok(out)
 }
@@ -509,8 +510,8 @@ mod tests {
         for (word, printed) in [
             ("KEA", "AKE"),
             ("KExg", "gxKE"),
-            ("KEAn", "AKE"),
-            ("KEAmn", "AKEm"),
+            ("KEAn", "AnKE"),
+            ("KEAmn", "AnKEm"),
             ("lshzxe$gtdKE", "AKE"),
             ("nmt", "tnm"),
             ("nocdtm", "tdnocm"),

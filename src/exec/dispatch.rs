@@ -275,7 +275,9 @@ impl<'d> Dispatch<'d> {
         for key in &mut keys {
             key.shard = set.place(key.shard);
         }
-        fetch_ahead(&shards, &keys, db, collections);
+        if fetch_ahead(&shards, &keys, db, collections) {
+            fetch_elements(&shards, &keys, db, &planned, |index| batch.args(from + index));
+        }
         let (access, seen_at) = (self.access(batch), self.client.seen_at(self.config, batch.now));
         let version = self.client.version;
         let (mut ran, mut after, mut rest) = (planned.len(), None, Vec::new());
@@ -737,16 +739,40 @@ fn plan<'a>(
     Some(Planned { command, run, keys: first..keys.len() })
 }
 
-/// Asks the processor to fetch what the commands of a group will look at.
+/// Asks the processor to fetch what the commands of a group will look at; true if there are large collections.
 #[inline]
-fn fetch_ahead(shards: &[&mut Shard], keys: &[Key<'_>], db: usize, collections: bool) {
+fn fetch_ahead(shards: &[&mut Shard], keys: &[Key<'_>], db: usize, collections: bool) -> bool {
     if keys.len() < 2 {
-        return;
+        return false;
     }
     keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_bucket(key.hash));
     keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_entry(key.hash));
-    if collections {
-        keys.iter().for_each(|key| shards[key.shard].table(db).prefetch_value(key.hash));
+    let fetch = |are_large, key: &Key<'_>| shards[key.shard].table(db).prefetch_value(key.hash) | are_large;
+    collections && keys.iter().fold(false, fetch)
+}
+
+/// The same for the elements that they look up in large collections: two further cache misses each.
+#[inline(never)]
+fn fetch_elements<'a>(
+    shards: &[&mut Shard],
+    keys: &[Key<'_>],
+    db: usize,
+    planned: &[Planned],
+    args: impl Fn(usize) -> Args<'a>,
+) {
+    let mut sought: ArrayVec<(usize, Hash), GROUP> = ArrayVec::new();
+    for (index, plan) in planned.iter().enumerate() {
+        if plan.command.spec.element > 0
+            && let Some(key) = keys.get(plan.keys.start)
+            && let Some(element) = args(index).get(plan.command.spec.element)
+            && let Some(hash) = shards[key.shard].table(db).prefetch_place(key.hash, element)
+        {
+            sought.push((plan.keys.start, hash));
+        }
+    }
+    for (key, hash) in sought {
+        let key = &keys[key];
+        shards[key.shard].table(db).prefetch_element(key.hash, hash);
     }
 }
 

@@ -111,6 +111,10 @@ impl Event {
     pub const MISS: Self = Self::new(class::MISS, "keymiss");
     /// A key's value was replaced by another command's.
     pub const OVERWRITTEN: Self = Self::new(class::OVERWRITTEN, "overwritten");
+    /// The new value is of another type.
+    pub const TYPE_CHANGED: Self = Self::new(class::TYPE_CHANGED, "type_changed");
+    /// A change that nobody is told of, or that is told in other words.
+    pub const QUIET: Self = Self::new(0, "");
     /// A key is there that was not.
     pub const NEW: Self = Self::new(class::NEW, "new");
 
@@ -170,6 +174,10 @@ impl News {
 #[derive(Debug, Default)]
 pub struct Edit {
     events: arrayvec::ArrayVec<Event, 4>,
+    /// What happened that is no change to who watches the key.
+    pub(super) told: Option<Event>,
+    /// Who waits for the key is to run again.
+    pub(super) wakes: bool,
     /// What was taken out and is to be dropped; hardly ever anything.
     pub(super) taken: Vec<Object>,
 }
@@ -181,6 +189,16 @@ impl Edit {
     /// With more than four events.
     pub fn changed(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Something happened that is told, but is no change to who watches the key, or keeps a copy of it.
+    pub fn told(&mut self, event: Event) {
+        self.told = Some(event);
+    }
+
+    /// Who waits for the key is to run again. (After a change it is anyway.)
+    pub fn wakes(&mut self) {
+        self.wakes = true;
     }
 
     /// What was taken out of the collection is dropped later: by a thread of its own if it is large.

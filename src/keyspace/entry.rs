@@ -19,7 +19,7 @@
 
 use super::value::{NewValue, Text, Value};
 use crate::alloc::class_size;
-use crate::types::{Hash, List, Object, ObjectMut, ObjectRef, Set, Stream, Zset, prefetch};
+use crate::types::{FULL, Hash, List, Object, ObjectMut, ObjectRef, Set, Stream, Zset, prefetch};
 use bytes::Bytes;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -49,7 +49,7 @@ const TAG_SHIFT: u32 = 48;
 const POINTER: u64 = (1 << TAG_SHIFT) - 8;
 const TTL_BIT: u64 = 1;
 /// Cache lines of a collection that are fetched ahead; the processor sees by itself that more are wanted.
-const OBJECT_LINES: usize = 3;
+const OBJECT_LINES: usize = 6;
 /// In the expire field: no TTL.
 const NO_EXPIRE: i64 = 0;
 
@@ -162,16 +162,18 @@ impl Slot {
         prefetch((self.0 & POINTER) as *const u8);
     }
 
-    /// Asks the processor to fetch the first cache lines of a collection's allocation.
+    /// Asks the processor to fetch the first cache lines of a collection's allocation; true if the collection is large.
     #[inline]
-    pub fn prefetch_object(&self) {
+    pub fn prefetch_object(&self) -> bool {
         let parts = self.entry().parts();
         if parts.flags & KIND == KIND_OBJECT {
             // SAFETY: the payload of this kind is 8 bytes, 8-aligned, of which every collection makes a pointer. It is
             // only read as a number, and a prefetch may name any address.
             let address = unsafe { self.base().add(parts.payload).cast::<u64>().read() } as usize;
             (0..OBJECT_LINES).for_each(|line| prefetch((address + 64 * line) as *const u8));
+            return address & FULL != 0;
         }
+        false
     }
 
     #[inline]

@@ -284,6 +284,12 @@ impl Interests {
         self.keys.find_mut(hash, same).is_some_and(|interest| interest.touch(order, &mut self.ready))
     }
 
+    /// Who waits for a key is to run again; true if anybody does.
+    pub(super) fn wake(&mut self, db: usize, hash: Hash, key: &[u8], order: u64) -> bool {
+        let same = |interest: &Interest| interest.db == db && *interest.key == *key;
+        self.keys.find_mut(hash, same).is_some_and(|interest| interest.wake(order, &mut self.ready))
+    }
+
     /// Keys of some databases have changed: all that are waited for, and those watched ones of which `has` says that
     /// they were or are there. True if any is waited for.
     pub(super) fn touch_all(

@@ -27,7 +27,7 @@ pub use change::{Edit, Event, News, Note, class};
 pub use entry::{Entry, Slot};
 pub use evict::{Policy, Rank};
 pub use interest::{Ending, Ready, Served, Waiter, Watch};
-pub use lazyfree::{Cause, Garbage, free_on, free_tables, lazy_freed, set_lazy};
+pub use lazyfree::{Cause, Garbage, free_on, free_tables, lazy_freed, lazy_pending_bytes, set_lazy};
 pub use lease::{Flight, Found, Loaded, LoadedKey, Standing};
 pub use loads::{Landed, Landing};
 pub use shard::{Counts, Shard, Ttl, take_stirred};

@@ -145,6 +145,14 @@ impl Shard {
         }
     }
 
+    /// Tells that a value of a type takes the place of another one.
+    pub(super) fn note_overwritten(&mut self, db: usize, key: &[u8], before: &str, after: &str) {
+        self.note(db, key, Event::OVERWRITTEN);
+        if before != after {
+            self.note(db, key, Event::TYPE_CHANGED);
+        }
+    }
+
     /// Says which classes of events somebody listens to.
     pub fn listen(&mut self, classes: u32) {
         self.listened = classes;
@@ -275,7 +283,12 @@ impl Shard {
         event: Event,
     ) {
         match self.find(db, hash, key, now) {
-            Some(place) => self.replace(db, hash, key, place, value, ttl, access, event),
+            Some(place) => {
+                if self.attentive {
+                    self.note_overwritten(db, key, self.entry(db, place).value().type_name(), type_name(&value));
+                }
+                self.replace(db, hash, key, place, value, ttl, access, event);
+            }
             None => {
                 let expire_at = if let Ttl::At(at) = ttl { Some(at) } else { None };
                 self.add(db, hash, key, value, expire_at, access, event);
@@ -304,7 +317,7 @@ impl Shard {
             Ttl::Keep => entry.expire_at(),
         };
         if let Value::Object(object) = entry.value()
-            && object.len() > 1
+            && object.burden() > 1
         {
             // Not dropped here, under the lock.
             if let Some(object) = self.databases[db].take_object(place) {
@@ -396,6 +409,14 @@ impl Shard {
         }
         for event in edit.events() {
             self.change(db, hash, key, *event);
+        }
+        if self.attentive
+            && let Some(event) = edit.told
+        {
+            self.note(db, key, event);
+        }
+        if edit.wakes && self.interests.wake(db, hash, key, next_order()) {
+            stir();
         }
         if is_over && !edit.events().is_empty() {
             self.remove(db, hash, key, place, Event::DEL, Cause::Replaced);
@@ -552,6 +573,10 @@ pub(super) fn stir() {
 #[inline]
 pub fn take_stirred() -> bool {
     STIRRED.get() && STIRRED.replace(false)
+}
+
+fn type_name(value: &NewValue<'_>) -> &'static str {
+    if let NewValue::Object(object) = value { object.by_ref().type_name() } else { "string" }
 }
 
 /// The hash of a key under this process's seed.

@@ -2,7 +2,7 @@
 //! must not know locks or time.
 
 use super::entry::Slot;
-use super::value::NewValue;
+use super::value::{NewValue, Value};
 use crate::types::{self, Object, ObjectMut, tag_of};
 
 /// The hash of a key; computed once per command and handed down.
@@ -38,8 +38,8 @@ impl types::Slot for Slot {
     }
 
     #[inline]
-    fn prefetch_value(&self) {
-        self.prefetch_object();
+    fn prefetch_value(&self) -> bool {
+        self.prefetch_object()
     }
 
     #[inline]
@@ -71,6 +71,29 @@ impl Table {
     /// The bytes of a small string that was written to in place before; see [`Slot::raw_mut`].
     pub fn raw_mut(&mut self, place: types::Place) -> Option<&mut [u8]> {
         self.at_mut(place).raw_mut()
+    }
+
+    /// First of two hints that an element of a key's collection is about to be looked up; the element's hash, where the
+    /// collection is large.
+    #[inline]
+    pub fn prefetch_place(&self, hash: Hash, element: &[u8]) -> Option<u64> {
+        let mut found = None;
+        self.at_home(hash, |slot| {
+            if let Value::Object(object) = slot.entry().value() {
+                found = object.prefetch_place(element);
+            }
+        });
+        found
+    }
+
+    /// Second hint.
+    #[inline]
+    pub fn prefetch_element(&self, hash: Hash, element: u64) {
+        self.at_home(hash, |slot| {
+            if let Value::Object(object) = slot.entry().value() {
+                object.prefetch_element(element);
+            }
+        });
     }
 
     /// The collection at `place`, to be changed.

@@ -511,25 +511,39 @@ impl<'v, 's> View<'v, 's> {
     /// Gives the value of a key, which must be there, another key of the command, which is overwritten; the TTL
     /// goes along.
     pub fn rename(&mut self, from: usize, to: usize) {
+        let displaced = self.displace(to);
         let (from, to) = (&self.keys[from], &self.keys[to]);
-        if let Some(place) = self.shards[to.shard].find(self.db, to.hash, to.bytes, self.seen_at) {
-            let slot = self.shards[to.shard].take(self.db, to.hash, to.bytes, place, Event::OVERWRITTEN);
-            self.shards[to.shard].garbage.push(slot, Cause::Replaced);
-        }
         let Some(place) = self.shards[from.shard].find(self.db, from.hash, from.bytes, self.seen_at) else { return };
         let slot = self.shards[from.shard].take(self.db, from.hash, from.bytes, place, Event::RENAME_FROM);
         let slot = slot.with_key(tag_of(to.hash), to.bytes);
+        let after = slot.entry().value().type_name();
         self.shards[to.shard].put(self.db, to.hash, to.bytes, slot, Event::RENAME_TO);
+        if let Some(before) = displaced {
+            self.shards[to.shard].note_overwritten(self.db, to.bytes, before, after);
+        }
     }
 
-    /// Copies a key that was found, with its TTL, to another key of the command and a database in which that one
-    /// is not.
-    pub fn copy(&mut self, from: usize, place: Place, to: usize, db: usize) {
+    /// Removes a key whose place another value takes; the type of what was there.
+    pub fn displace(&mut self, key: usize) -> Option<&'static str> {
+        let Key { bytes, hash, shard } = self.keys[key];
+        let place = self.shards[shard].find(self.db, hash, bytes, self.seen_at)?;
+        let before = self.shards[shard].entry(self.db, place).value().type_name();
+        self.shards[shard].remove(self.db, hash, bytes, place, Event::QUIET, Cause::Replaced);
+        Some(before)
+    }
+
+    /// Copies a key that was found, with its TTL, to another key of the command and a database in which that one is not;
+    /// `displaced` was there before.
+    pub fn copy(&mut self, from: usize, place: Place, to: usize, db: usize, displaced: Option<&str>) {
         let (from, to) = (&self.keys[from], &self.keys[to]);
         let source = self.shards[from.shard].table(self.db).at(place);
         let mut slot = source.copy_with_key(tag_of(to.hash), to.bytes);
         slot.set_access(self.access.first());
+        let after = slot.entry().value().type_name();
         self.shards[to.shard].put(db, to.hash, to.bytes, slot, Event::COPY_TO);
+        if let Some(before) = displaced {
+            self.shards[to.shard].note_overwritten(db, to.bytes, before, after);
+        }
     }
 
     /// Moves a key that was found to a database in which it is not.

@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::config::{Config, MaxmemoryPolicy};
-use crate::keyspace::{Access, DatabaseSummary, Garbage, News, Policy, Rank};
+use crate::keyspace::{Access, DatabaseSummary, Garbage, News, Policy, Rank, lazy_pending_bytes};
 use crate::{alloc, clock, process, random};
 use std::sync::atomic::Ordering;
 
@@ -73,11 +73,15 @@ impl State {
         let policy = policy(config.maxmemory_policy).filter(|_| !config.limits.import_mode);
         let Some(policy) = policy else {
             // Redis counts what is used, not what is about to be.
-            return alloc::used() <= config.maxmemory;
+            return used() <= config.maxmemory;
         };
         let started = clock::monotonic_ns();
         let limit_ns = tenacity_ns(config.maxmemory_eviction_tenacity);
-        let is_enough = || alloc::used() + bytes <= config.maxmemory || clock::monotonic_ns() - started > limit_ns;
+        let fits = || used() + bytes <= config.maxmemory;
+        if fits() {
+            return true;
+        }
+        let is_enough = || fits() || clock::monotonic_ns() - started > limit_ns;
         let samples = config.maxmemory_samples as usize;
         let access = access(config, now, 0);
         let free = |garbage: &mut Garbage| self.free(garbage, "eviction-del");
@@ -93,8 +97,13 @@ impl State {
             self.barren_at.store(now, Ordering::Relaxed);
         }
         // What is asked for may still fit: a request takes less if it replaces a value.
-        found || alloc::used() <= config.maxmemory
+        found || used() <= config.maxmemory
     }
+}
+
+/// Bytes in use, those not counted that are being dropped: room for them is not to be made twice.
+fn used() -> u64 {
+    alloc::used().saturating_sub(lazy_pending_bytes())
 }
 
 impl State {

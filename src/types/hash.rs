@@ -5,6 +5,7 @@
 //! elements. A field whose time has come is never seen; [`Hash::remove_expired`] takes such fields out.
 
 use super::hash_table::{Fields, is_over};
+use super::hashing::hash_of;
 use super::member::Member;
 use super::packed::{Item, Items, Packed};
 use super::thin::{Form, Thin};
@@ -83,6 +84,23 @@ impl Hash {
             Form::Packed(packed) if packed.is_marked() => Walk::new(packed).next()?.expire_at,
             Form::Packed(_) => None,
             Form::Full(fields) => fields.deadline(),
+        }
+    }
+
+    /// First of two hints that a field is about to be looked up; the field's hash, of a large one.
+    #[inline]
+    pub(super) fn prefetch_place(&self, field: &[u8]) -> Option<u64> {
+        let Form::Full(fields) = self.0.form() else { return None };
+        let hash = hash_of(field);
+        fields.table().prefetch_bucket(hash);
+        Some(hash)
+    }
+
+    /// Second hint.
+    #[inline]
+    pub(super) fn prefetch_element(&self, hash: u64) {
+        if let Form::Full(fields) = self.0.form() {
+            fields.table().prefetch_entry(hash);
         }
     }
 

@@ -34,6 +34,11 @@ impl Fields {
         self.table.len()
     }
 
+    #[inline]
+    pub(super) fn table(&self) -> &Table<Member> {
+        &self.table
+    }
+
     pub(super) fn memory(&self) -> usize {
         class_size(size_of::<Self>()) + self.table.memory(Member::memory)
     }

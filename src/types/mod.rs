@@ -8,6 +8,7 @@ mod hash;
 mod hash_table;
 mod hashing;
 mod hll;
+mod id_map;
 mod intset;
 mod lcs;
 mod list;
@@ -52,5 +53,5 @@ pub use stream::{Entry, Group, Id, Keep, Limits as StreamLimits, References, Rem
 pub use stream_group::{Consumer, Pending};
 pub use string::{append, edit, range};
 pub use table::{CURSOR_BITS, Place, Slot, Table, tag_of};
-pub use thin::{Form, Thin};
+pub use thin::{FULL, Form, Thin};
 pub use zset::{ScoreBound, TextBound, Zset, ZsetIter};

@@ -22,6 +22,32 @@ pub trait Collection: Default {
 }
 
 impl ObjectRef<'_> {
+    /// What dropping it frees one by one, about.
+    pub fn burden(self) -> usize {
+        if let Self::Stream(stream) = self { stream.burden() } else { self.len() }
+    }
+
+    /// First of two hints that an element is about to be looked up: in a large collection fetches where it would lie, and
+    /// gives its hash for the second.
+    #[inline]
+    pub fn prefetch_place(self, element: &[u8]) -> Option<u64> {
+        match self {
+            Self::Hash(hash) => hash.prefetch_place(element),
+            Self::Set(set) => set.prefetch_place(element),
+            _ => None,
+        }
+    }
+
+    /// Second hint: fetches the element.
+    #[inline]
+    pub fn prefetch_element(self, hash: u64) {
+        match self {
+            Self::Hash(of) => of.prefetch_element(hash),
+            Self::Set(of) => of.prefetch_element(hash),
+            _ => {}
+        }
+    }
+
     /// None of its elements expires before this time.
     #[inline]
     pub fn deadline(self) -> Option<i64> {
@@ -95,7 +121,7 @@ macro_rules! objects {
                 match self { $(Self::$name(object) => object.encoding(),)* }
             }
 
-            /// Elements: what DEL has to free one by one, at most.
+            /// Elements.
             pub fn len(self) -> usize {
                 match self { $(Self::$name(object) => object.len(),)* }
             }

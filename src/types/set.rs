@@ -55,6 +55,23 @@ impl Set {
         self.0.is_full()
     }
 
+    /// First of two hints that a member is about to be looked up; the member's hash, of a large set.
+    #[inline]
+    pub(super) fn prefetch_place(&self, member: &[u8]) -> Option<u64> {
+        let Form::Full(table) = self.0.form() else { return None };
+        let hash = hash_of(member);
+        table.prefetch_bucket(hash);
+        Some(hash)
+    }
+
+    /// Second hint.
+    #[inline]
+    pub(super) fn prefetch_element(&self, hash: u64) {
+        if let Form::Full(table) = self.0.form() {
+            table.prefetch_entry(hash);
+        }
+    }
+
     /// True with this member.
     #[inline]
     pub fn contains(&self, member: &[u8]) -> bool {

@@ -87,6 +87,11 @@ impl Stream {
         self.0.as_ref().map_or(0, |inner| inner.len as usize)
     }
 
+    /// Entries, and what its groups note of them: what dropping it frees, at most.
+    pub fn burden(&self) -> usize {
+        self.len() + self.groups().values().map(Group::pending).sum::<usize>()
+    }
+
     /// How it is kept, in the words of OBJECT ENCODING.
     pub fn encoding(&self) -> &'static str {
         "stream"
@@ -237,6 +242,14 @@ impl Stream {
     /// The groups, to change.
     pub fn groups_mut(&mut self) -> &mut BTreeMap<Box<[u8]>, Group> {
         &mut self.inner().groups
+    }
+
+    /// Takes a group out, alone in a stream, to be dropped.
+    pub fn take_group(&mut self, name: &[u8]) -> Option<Self> {
+        let (name, group) = self.0.as_mut()?.groups.remove_entry(name)?;
+        let mut taken = Self::default();
+        taken.groups_mut().insert(name, group);
+        Some(taken)
     }
 
     /// A group, to change.

@@ -1,7 +1,9 @@
 //! The groups that read a stream: what each has read, and what its consumers have not acknowledged. Knows bytes only.
 
+use super::id_map::IdMap;
 use super::stream_block::Id;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::alloc::class_size;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// An entry that was delivered and is not acknowledged.
@@ -22,7 +24,7 @@ pub struct Consumer {
     pub seen: i64,
     /// When it got something last; -1: never.
     pub active: i64,
-    pending: BTreeSet<Id>,
+    pending: IdMap<()>,
 }
 
 impl Consumer {
@@ -33,7 +35,7 @@ impl Consumer {
 
     /// Their IDs from `from` on.
     pub fn pending_from(&self, from: Id) -> impl Iterator<Item = Id> {
-        self.pending.range(from..).copied()
+        self.pending.range(from..=Id::MAX).map(|(id, ())| *id)
     }
 }
 
@@ -44,7 +46,7 @@ pub struct Group {
     pub last_id: Id,
     /// How many entries of the stream's history are at or before it, if that is known.
     pub entries_read: Option<i64>,
-    pending: BTreeMap<Id, Pending>,
+    pending: IdMap<Pending>,
     names: BTreeMap<Box<[u8]>, u32>,
     /// By the numbers in `names` and `pending`.
     consumers: Vec<Option<Consumer>>,
@@ -59,10 +61,11 @@ impl Group {
 
     /// Bytes that it takes from the allocator, about.
     pub(super) fn memory(&self) -> usize {
+        let own = |consumer: &Consumer| consumer.pending.memory() + 2 * class_size(consumer.name.len());
+        let consumers: usize = self.consumers.iter().flatten().map(own).sum();
         // A B-tree's nodes are some three quarters full.
-        let pending = self.pending.len() * (2 * size_of::<Id>() + size_of::<Pending>()) * 4 / 3;
-        let names: usize = self.names.keys().map(|name| name.len() * 2 + 16).sum();
-        pending + names + self.consumers.capacity() * size_of::<Option<Consumer>>()
+        let names = self.names.len() * (size_of::<Box<[u8]>>() + size_of::<u32>()) * 4 / 3;
+        self.pending.memory() + consumers + names + self.consumers.capacity() * size_of::<Option<Consumer>>()
     }
 
     /// The number of a consumer.
@@ -79,7 +82,7 @@ impl Group {
             self.consumers.push(None);
             self.consumers.len() as u32 - 1
         });
-        let consumer = Consumer { name: name.into(), seen: now, active: -1, pending: BTreeSet::new() };
+        let consumer = Consumer { name: name.into(), seen: now, active: -1, pending: IdMap::default() };
         self.consumers[number as usize] = Some(consumer);
         self.names.insert(name.into(), number);
         (number, true)
@@ -90,8 +93,8 @@ impl Group {
         let number = self.names.remove(name)?;
         let consumer = self.consumers[number as usize].take()?;
         self.free.push(number);
-        consumer.pending.iter().for_each(|id| {
-            self.pending.remove(id);
+        consumer.pending.iter().for_each(|(id, ())| {
+            self.pending.remove(*id);
         });
         Some(consumer.pending.len())
     }
@@ -118,22 +121,22 @@ impl Group {
 
     /// The first and the last of them.
     pub fn pending_ends(&self) -> Option<(Id, Id)> {
-        Some((*self.pending.first_key_value()?.0, *self.pending.last_key_value()?.0))
+        Some((self.pending.first()?, self.pending.last()?))
     }
 
     /// One of them.
     pub fn get(&self, id: Id) -> Option<Pending> {
-        self.pending.get(&id).copied()
+        self.pending.get(id).copied()
     }
 
     /// One of them, to change when and how often it was delivered.
     pub fn get_mut(&mut self, id: Id) -> Option<&mut Pending> {
-        self.pending.get_mut(&id)
+        self.pending.get_mut(id)
     }
 
     /// Those of a range, with the names of their consumers.
     pub fn pending_range(&self, range: RangeInclusive<Id>) -> impl Iterator<Item = (Id, Pending, &[u8])> {
-        self.pending.range(range).map(|(id, pending)| (*id, *pending, self.owner(*pending)))
+        self.pending.range(range).map(|&(id, pending)| (id, pending, self.owner(pending)))
     }
 
     fn owner(&self, pending: Pending) -> &[u8] {
@@ -143,9 +146,9 @@ impl Group {
     /// Those of a range that are a consumer's.
     pub fn pending_of(&self, number: u32, range: RangeInclusive<Id>) -> impl Iterator<Item = (Id, Pending, &[u8])> {
         let ids = self.consumer(number).map(|consumer| consumer.pending.range(range));
-        ids.into_iter().flatten().filter_map(|id| {
-            let pending = self.get(*id)?;
-            Some((*id, pending, self.owner(pending)))
+        ids.into_iter().flatten().filter_map(|&(id, ())| {
+            let pending = self.get(id)?;
+            Some((id, pending, self.owner(pending)))
         })
     }
 
@@ -155,24 +158,24 @@ impl Group {
             && before.consumer != number
             && let Some(consumer) = self.consumer_mut(before.consumer)
         {
-            consumer.pending.remove(&id);
+            consumer.pending.remove(id);
         }
         if let Some(consumer) = self.consumer_mut(number) {
-            consumer.pending.insert(id);
+            consumer.pending.insert(id, ());
         }
     }
 
     /// An entry is acknowledged; false if it was not pending.
     pub fn acknowledge(&mut self, id: Id) -> bool {
-        let Some(pending) = self.pending.remove(&id) else { return false };
+        let Some(pending) = self.pending.remove(id) else { return false };
         if let Some(consumer) = self.consumer_mut(pending.consumer) {
-            consumer.pending.remove(&id);
+            consumer.pending.remove(id);
         }
         true
     }
 
     /// True if an entry was delivered and acknowledged.
     pub fn is_done_with(&self, id: Id) -> bool {
-        id <= self.last_id && !self.pending.contains_key(&id)
+        id <= self.last_id && self.pending.get(id).is_none()
     }
 }

@@ -57,9 +57,11 @@ pub trait Slot: Default {
     /// Asks the processor to fetch the entry.
     fn prefetch(&self);
 
-    /// Asks the processor to fetch what the entry points to; it looks at the entry for that.
+    /// Asks the processor to fetch what the entry points to, for which it looks at the entry; true if that is large.
     #[inline]
-    fn prefetch_value(&self) {}
+    fn prefetch_value(&self) -> bool {
+        false
+    }
 
     /// True if the entry, or a part of it, expires at some time; told without a look at the entry.
     #[inline]
@@ -222,15 +224,17 @@ impl<S: Slot> Table<S> {
         self.at_home(hash, S::prefetch);
     }
 
-    /// Third hint, where the entries are collections: fetches what they point to.
+    /// Third hint, where the entries are collections: fetches what they point to; true if that is large.
     #[inline]
-    pub fn prefetch_value(&self, hash: u64) {
-        self.at_home(hash, S::prefetch_value);
+    pub fn prefetch_value(&self, hash: u64) -> bool {
+        let mut is_large = false;
+        self.at_home(hash, |slot| is_large |= slot.prefetch_value());
+        is_large
     }
 
     /// Calls `found` for the entries in the hash's home bucket that may be the key's.
     #[inline]
-    fn at_home(&self, hash: u64, found: impl Fn(&S)) {
+    pub fn at_home(&self, hash: u64, found: impl FnMut(&S)) {
         if let Some(segment) = self.segment_of(hash) {
             let segment = &self.segments[segment];
             if let Some(bucket) = segment.buckets.get(segment.home(tag_of(hash))) {

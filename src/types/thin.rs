@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-const FULL: usize = 1;
+/// Set in the pointer of a collection that is not packed.
+pub const FULL: usize = 1;
 
 /// A collection that is small and packed, or else an `F`.
 #[repr(transparent)]

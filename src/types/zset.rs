@@ -290,14 +290,16 @@ impl Zset {
         }
     }
 
-    /// Ranks of the members between two bounds, which mean something where all scores are equal. If they are not,
-    /// a packed set is searched from its start, or, `reverse`, from its end, as Redis does it.
-    pub fn by_text(&self, min: TextBound<'_>, max: TextBound<'_>, reverse: bool) -> Range<usize> {
+    /// Ranks of the members between two bounds but for the first `skip`, or, `reverse`, the last. They mean something where
+    /// all scores are equal. If they are not, a packed set is searched from its start, or from its end, and what is
+    /// skipped need not lie between the bounds, as Redis does it.
+    pub fn by_text(&self, min: TextBound<'_>, max: TextBound<'_>, reverse: bool, skip: usize) -> Range<usize> {
         let packed = match self.0.form() {
             Form::Full(full) => {
                 let start = full.partition_point(|_, text| !min.admits_above(text));
-                let end = full.partition_point(|_, text| max.admits_below(text));
-                return start..end.max(start);
+                let end = full.partition_point(|_, text| max.admits_below(text)).max(start);
+                let skip = skip.min(end - start);
+                return if reverse { start..end - skip } else { start + skip..end };
             }
             Form::Packed(packed) => packed,
         };
@@ -314,10 +316,18 @@ impl Zset {
         }
         if reverse {
             let end = above.iter().rposition(|(_, below)| *below).map_or(0, |last| last + 1);
+            if end == 0 || !above[end - 1].0 {
+                return 0..0;
+            }
+            let end = end.saturating_sub(skip);
             let start = above[..end].iter().rposition(|(above, _)| !*above).map_or(0, |last| last + 1);
             return start..end;
         }
         let start = above.iter().position(|(above, _)| *above).unwrap_or(above.len());
+        if !above.get(start).is_some_and(|(_, below)| *below) {
+            return 0..0;
+        }
+        let start = start.saturating_add(skip).min(above.len());
         let len = above[start..].iter().position(|(_, below)| !*below).unwrap_or(above.len() - start);
         start..start + len
     }
@@ -552,11 +562,11 @@ mod tests {
             let inside: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec())
                 .filter(|text| min.admits_above(text) && max.admits_below(text)).collect();
             for reverse in [false, true] {
-                let range = set.by_text(min, max, reverse);
+                let range = set.by_text(min, max, reverse, 0);
                 prop_assert_eq!(set.iter(range).map(|(member, _)| member.to_vec()).collect::<Vec<_>>(), inside.clone());
             }
-            prop_assert_eq!(set.by_text(TextBound::First, TextBound::Last, false), 0..texts.len());
-            prop_assert!(set.by_text(TextBound::Last, TextBound::First, true).is_empty());
+            prop_assert_eq!(set.by_text(TextBound::First, TextBound::Last, false, 0), 0..texts.len());
+            prop_assert!(set.by_text(TextBound::Last, TextBound::First, true, 0).is_empty());
         }
     }
 

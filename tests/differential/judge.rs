@@ -95,6 +95,10 @@ pub(super) fn same_reply(rule: Rule, a: &Reply, b: &Reply) -> bool {
 fn near(tolerance: f64, a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| near(tolerance, a, b)),
+        (Value::Map(a), Value::Map(b)) => {
+            let same = |((ka, va), (kb, vb)): (&(Value, Value), &(Value, Value))| ka == kb && near(tolerance, va, vb);
+            a.len() == b.len() && a.iter().zip(b).all(same)
+        }
         (a, b) if a == b => true,
         (Value::Int(-2..=-1), _) | (_, Value::Int(-2..=-1)) => a == b,
         _ => match (a.number(), b.number()) {

@@ -59,6 +59,10 @@ impl Side {
 fn first_difference(commands: &[Command], tested: &Side, oracle: &Side) -> Option<Difference> {
     let (ours, failure) = tested.replay(commands);
     let (theirs, oracle_failure) = oracle.replay(commands);
+    // A spoilt command of those that block waits for ever.
+    if matches!(oracle_failure, Some(Failure::Silent(_))) {
+        return None;
+    }
     assert!(oracle_failure.is_none(), "{}: {oracle_failure:?}", oracle.server.name);
     let at = (0..commands.len())
         .find(|&i| !ours.get(i).zip(theirs.get(i)).is_some_and(|(a, b)| same_reply(rule_for(&commands[i]), a, b)))?;
@@ -196,8 +200,8 @@ fn run_named(name: &str, resp3: bool) {
 
 /// Families that still show differences and run only when they are named: `CENOTE_RANDOM_FAMILY=geo`.
 const DIFFERING: &[(&str, &str)] = &[
-    ("geo", "which of several members at nearly the same distance a COUNT leaves out"),
-    ("zsets_lex", "ranges by name where the scores differ, which Redis leaves open"),
+    ("geo", "which of more than six members at the same distance a COUNT leaves out"),
+    ("zsets_lex", "ranges by name in large sets where the scores differ, which Redis leaves open"),
 ];
 
 #[test]
