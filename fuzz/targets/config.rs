@@ -35,12 +35,12 @@ fuzz_target!(|text: &str| {
             }
         }
         let Some(config) = load([line].into_iter()) else { continue };
-        let rewritten = config.rewrite(None);
+        let rewritten = config.rewrite(None, None);
         let values = |config: &Config| config.get(&[b"*"]);
         let written = rewritten.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         let again = load(written).expect("what Cenote writes, it reads");
         assert_eq!(values(&config), values(&again), "{rewritten}");
-        assert_eq!(rewritten, config.rewrite(Some(&rewritten)));
+        assert_eq!(rewritten, config.rewrite(Some(&rewritten), None));
     }
     load(lines());
 });

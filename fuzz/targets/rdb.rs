@@ -11,7 +11,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     let (version, value) = input;
     for version in [version, 10, 12, 80] {
         let payload = sign(value.to_vec(), version);
-        let _ = load(&payload, MAX_TEXT, &mut |part| {
+        let _ = load(&payload, MAX_TEXT, true, &mut |part| {
             if let Part::Text(text) = part {
                 assert!(text.len() <= MAX_TEXT.max(value.len()));
             }

@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
             for route in &config.routes {
                 assert_eq!(route.captures.len(), route.query.names().len());
                 assert!(route.source < config.sources.len());
-                assert!(!route.ttl.is_zero() && !route.name.contains('\n'));
+                assert!(!route.terms.ttl.is_zero() && !route.name.contains('\n'));
             }
             assert!(Routes::build(&config.routes).is_ok(), "overlaps are found when the file is read");
         }

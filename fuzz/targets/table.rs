@@ -3,7 +3,7 @@
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
-use cenote::keyspace::{Hash, NewValue, Place, Table, Value};
+use cenote::keyspace::{Hash, NewValue, Place, Table, Text, Value};
 use libfuzzer_sys::fuzz_target;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,9 +76,11 @@ impl Held {
 
     fn of(value: Value<'_>) -> Held {
         match value {
-            Value::Int(number) => Held::Int(number),
-            Value::Inline(bytes, raw) => Held::Inline(bytes.to_vec(), raw),
-            Value::Shared(bytes) => Held::Shared(bytes.clone()),
+            Value::Text(Text::Int(number)) => Held::Int(number),
+            Value::Text(Text::Inline(bytes, raw)) => Held::Inline(bytes.to_vec(), raw),
+            Value::Text(Text::Shared(bytes)) => Held::Shared(bytes.clone()),
+            Value::Text(Text::Compressed(_)) => panic!("nothing was compressed"),
+            Value::Object(object) => panic!("no collection was put in, but there is a {}", object.type_name()),
         }
     }
 }
@@ -147,7 +149,7 @@ impl Both {
         while let Some(at) = cursor {
             let mut looked_at = 0;
             let found = |slot: &cenote::keyspace::Slot| assert!(seen.insert(slot.entry().key().to_vec()));
-            cursor = self.table.scan(at, found, || {
+            cursor = self.table.scan(at, found, |_| {
                 looked_at += 1;
                 looked_at >= each
             });
