@@ -577,8 +577,11 @@ impl Session {
     fn reply_now(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
         let mut output = Output::new();
         write(&mut Reply::new(&mut output, self.client.version));
-        for chunk in output.drain_chunks(0) {
-            self.pending.push(chunk);
-        }
+        self.answer(output);
+    }
+
+    /// The reply of a command that was put aside, or another one outside of a batch.
+    fn answer(&mut self, mut output: Output) {
+        output.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
     }
 }

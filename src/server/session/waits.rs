@@ -3,6 +3,7 @@
 
 use super::{READ_BYTES, SHARED, Session};
 use crate::clock;
+use crate::config::Config;
 use crate::exec::{Blocked, Dispatch, Running, Walked, Walking};
 use crate::keyspace::Garbage;
 use std::future::{Future, poll_fn};
@@ -64,8 +65,8 @@ impl Session {
             .await;
         }
         let config = self.state.config.load();
-        if let Some(mut reply) = blocked.finish(&self.state, &self.client, &self.stats, &config) {
-            reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+        if let Some(reply) = blocked.finish(&self.state, &self.client, &self.stats, &config) {
+            self.answer(reply);
         }
     }
 
@@ -73,18 +74,9 @@ impl Session {
     pub(super) async fn run_on(&mut self, mut running: Box<Running>) {
         loop {
             tokio::task::yield_now().await;
-            let (config, mut garbage) = (self.state.config.load(), Garbage::new());
-            let mut dispatch = Dispatch {
-                state: &self.state,
-                config: &config,
-                stats: &self.stats,
-                client: &mut self.client,
-                garbage: &mut garbage,
-                filled: None,
-                ahead: &mut self.ahead,
-            };
-            if let Some(mut reply) = dispatch.go_on(&mut running) {
-                return reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+            let config = self.state.config.load();
+            if let Some(reply) = self.dispatch(&config, |dispatch| dispatch.go_on(&mut running)) {
+                return self.answer(reply);
             }
         }
     }
@@ -104,18 +96,22 @@ impl Session {
                 Walked::TooLarge => return self.client.info.killed.store(true, Ordering::Release),
             }
         }
+        let reply = self.dispatch(&config, |dispatch| dispatch.end_walk(walking));
+        self.answer(reply);
+    }
+
+    /// Goes on with a command that was put aside.
+    fn dispatch<T>(&mut self, config: &Config, go_on: impl FnOnce(&mut Dispatch<'_>) -> T) -> T {
         let mut garbage = Garbage::new();
-        let mut dispatch = Dispatch {
+        go_on(&mut Dispatch {
             state: &self.state,
-            config: &config,
+            config,
             stats: &self.stats,
             client: &mut self.client,
             garbage: &mut garbage,
             filled: None,
             ahead: &mut self.ahead,
-        };
-        let mut reply = dispatch.end_walk(walking);
-        reply.drain_chunks(0).into_iter().for_each(|chunk| self.pending.push(chunk));
+        })
     }
 
     /// Reads what the peer sends although it has no reply yet, to run it later; an error when it is gone. It may send
