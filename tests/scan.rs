@@ -75,6 +75,18 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
+/// Adds and removes so many keys until it is to stop; returns how often.
+fn grow_and_shrink(server: &Server, passing: usize, stop: &AtomicBool) -> usize {
+    let mut client = server.client();
+    let mut turns = 0;
+    while !stop.load(Ordering::Relaxed) {
+        change(&mut client, true, "pass", passing);
+        change(&mut client, false, "pass", passing);
+        turns += 1;
+    }
+    turns
+}
+
 #[test]
 fn nothing_that_stays_is_missed_while_the_table_grows_and_shrinks() {
     const STAYING: usize = 5_000;
@@ -84,16 +96,7 @@ fn nothing_that_stays_is_missed_while_the_table_grows_and_shrinks() {
     change(&mut client, true, "stay", STAYING);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut client = server.client();
-            let mut turns = 0;
-            while !stop.load(Ordering::Relaxed) {
-                change(&mut client, true, "pass", PASSING);
-                change(&mut client, false, "pass", PASSING);
-                turns += 1;
-            }
-            turns
-        });
+        let writer = scope.spawn(|| grow_and_shrink(&server, PASSING, &stop));
         // Also where an assertion below fails: the scope waits for the writer.
         let stop_writer = StopOnDrop(&stop);
         for round in 0..12 {
@@ -169,13 +172,7 @@ fn keys_gives_each_key_once_while_others_write_and_their_commands_come_between()
     change(&mut client, true, "stay", STAYING);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut client = server.client();
-            while !stop.load(Ordering::Relaxed) {
-                change(&mut client, true, "pass", 60_000);
-                change(&mut client, false, "pass", 60_000);
-            }
-        });
+        let writer = scope.spawn(|| grow_and_shrink(&server, 60_000, &stop));
         let stop_writer = StopOnDrop(&stop);
         for _ in 0..6 {
             let reply = client.cmd(&["KEYS", "*"]);
